@@ -1,0 +1,8 @@
+"""`python -m rtbench`, and the `rtbench` command."""
+
+from rtbench.cli import main
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""A network as ONNX: FP32 from PyTorch, FP16 from that."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir
+import torch
+
+from rtbench.artifacts import external_data
+from rtbench.errors import ExportFailed
+
+OPSET = 20
+INPUT, OUTPUT = "input", "logits"
+ONE_FILE_LIMIT = 2_000_000_000
+"""Bytes of weights above which they go into a file beside the graph: protobuf ends at 2 GiB."""
+
+
+def write_fp32(module: Any, program: torch.export.ExportedProgram | None, input_size: int, path: Path) -> None:
+    """Export with a free batch axis (a `.pt2` program keeps the batch axis that it was exported with)."""
+    example = torch.zeros(2, 3, input_size, input_size)
+    batch = torch.export.Dim("batch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own notices to its developers
+        try:
+            exported = torch.onnx.export(
+                program if program is not None else module,
+                () if program is not None else (example,),
+                dynamo=True,
+                dynamic_shapes=None if program is not None else ({0: batch},),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                opset_version=OPSET,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            cause = error.__cause__ or error
+            first = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+            raise ExportFailed(
+                f"PyTorch cannot export this model to ONNX: {first}",
+                "make its forward traceable by torch.export, or give the .onnx file itself",
+            ) from error
+    assert exported is not None
+    weights = sum(value.const_value.nbytes for value in exported.model.graph.initializers.values() if value.const_value)
+    exported.save(str(path), external_data=weights > ONE_FILE_LIMIT)
+    check(path)
+
+
+def write_fp16(fp32: Path, path: Path) -> None:
+    """Weights and arithmetic in half precision; input and output stay float32."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    graph = onnx.load(fp32)
+    large = weights_size(graph) > ONE_FILE_LIMIT
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a line for every weight that half precision rounds to zero
+        half = convert_float_to_float16(graph, keep_io_types=True, disable_shape_infer=large)
+    ordered = onnx_ir.from_proto(half)
+    ordered.graph.sort()  # the converter appends its input cast at the end
+    save(onnx_ir.to_proto(ordered), path)
+    check(path)
+
+
+def save(graph: onnx.ModelProto, path: Path) -> None:
+    if weights_size(graph) > ONE_FILE_LIMIT:
+        onnx.save(graph, path, save_as_external_data=True, location=f"{path.name}.data", size_threshold=1024)
+    else:
+        onnx.save(graph, path)
+
+
+def check(path: Path) -> None:
+    """ONNX's own checker with shape inference; a graph we made that fails it is a bug."""
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def large(path: Path) -> bool:
+    return weights_size(onnx.load(path, load_external_data=False)) > ONE_FILE_LIMIT or bool(external_data(path))
+
+
+def weights_size(graph: onnx.ModelProto) -> int:
+    return sum(len(tensor.raw_data) or onnx.numpy_helper.to_array(tensor).nbytes for tensor in graph.graph.initializer)
+
+
+def quiet_loggers() -> None:
+    """Export libraries log routine notices as warnings; the worker's log keeps errors only."""
+    for name in ("torch.onnx", "onnxscript", "onnx_ir", "onnxruntime"):
+        logging.getLogger(name).setLevel(logging.ERROR)

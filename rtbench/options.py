@@ -1,0 +1,36 @@
+"""What the user may say of a model and of calibration, typed, as it travels to the export process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rtbench.records import Preprocessing, Record, Triple
+from rtbench.terms import CalibrationMethod, Interpolation
+
+
+class ModelOptions(Record):
+    arch: str | None = None
+    weights: Path | None = None
+    random_weights: bool = False
+    trust_pickle: bool = False
+    input_size: int | None = None
+    resize: int | None = None
+    interpolation: Interpolation | None = None
+    mean: Triple | None = None
+    std: Triple | None = None
+
+    def override(self, recipe: Preprocessing) -> Preprocessing:
+        """`recipe` with the user's own words in place; a new input size keeps the share that is cropped."""
+        said = self.model_dump(include={"input_size", "resize", "interpolation", "mean", "std"}, exclude_none=True)
+        if not said:
+            return recipe
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in said)
+        if "input_size" in said and "resize" not in said:
+            said["resize"] = round(said["input_size"] * recipe.resize / recipe.input_size)
+        return recipe.model_copy(update=said | {"source": f"{recipe.source}; {names} given"})
+
+
+class CalibrationOptions(Record):
+    folder: Path | None = None
+    images: int = 256
+    method: CalibrationMethod = "minmax"

@@ -1,0 +1,229 @@
+"""From what the user named to a model, its checked artifacts and its own outputs on real images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtbench import artifacts, sample
+from rtbench.datasets import ImageSet, read_images, read_labelled, spread_indices
+from rtbench.errors import ExportFailed, InvalidOutput, UsageError, WorkerFailed
+from rtbench.fidelity import judge, require_outputs
+from rtbench.image_cache import CachedImages, cache_images
+from rtbench.options import CalibrationOptions, ModelOptions
+from rtbench.records import Artifact, Calibration, Check, Model
+from rtbench.terms import Format, Precision
+from rtbench.worker import Worker
+
+Progress = Callable[[str, int, int], None]
+"""What is being done, how much of it is done, and how much there is."""
+
+FIDELITY_IMAGES = 256
+CHECK_IMAGES = 64
+EXPORT_TIMEOUT_S = 3600.0
+ORT_ON_CPU = ("ort", "cpu")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where preparing puts things, and with how many threads it works."""
+
+    engines: Path
+    """Parent of the artifact folders."""
+    folder: Path | None
+    """The artifact folder itself, where the user named one."""
+    cache: Path
+    logs: Path
+    threads: int
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model ready to be compared. `reference` has the model's own outputs for `fidelity_indices`."""
+
+    model: Model
+    folder: Path
+    image_set: ImageSet
+    images: CachedImages
+    fidelity_indices: list[int]
+    reference: NDArray[np.float32] | None
+    artifacts: list[Artifact]
+    failures: dict[tuple[Format, Precision], str] = field(default_factory=dict)
+
+
+def prepare(
+    source: str,
+    options: ModelOptions,
+    precisions: Sequence[Precision],
+    calibration: CalibrationOptions,
+    place: Place,
+    progress: Progress,
+    *,
+    data: Path | None = None,
+    limit: int | None = None,
+    reference: str | None = None,
+    export_only: bool = False,
+) -> Prepared:
+    """Load a model in a process of its own, export the ONNX `precisions`, and check each artifact.
+
+    An artifact that cannot be made ends in `failures`; one that computes something else keeps its
+    verdict in `check`. Raises UsageError for bad input, before anything is written.
+    """
+    if calibration.folder:
+        read_images(calibration.folder)  # found wanting now, not after the export
+    if data and not data.is_dir():
+        raise UsageError(f"{data} is not a folder", "give --data a folder of images")
+    exporter = _Exporting(source, options, reference, place, progress)
+    with exporter:
+        model, direct = exporter.load()
+        image_set = _images(data, limit, model)
+        cached = _cache(image_set, model, place, progress)
+        indices = spread_indices(cached.count, FIDELITY_IMAGES)
+        outputs = exporter.call("reference", cached.path, indices, model.preprocessing)
+        folder = place.folder or artifacts.artifact_folder(place.engines, model)
+        prepared = Prepared(model, folder, image_set, cached, indices, outputs, [])
+        if direct and export_only:
+            raise UsageError(f"{source} is an artifact already", "export the PyTorch model, or compare this file")
+        if direct:
+            prepared.artifacts.append(direct)
+            return prepared
+        prepared.artifacts.append(exporter.call("export_torch", folder))
+        for precision in precisions:
+            images = None
+            described = None
+            if precision == "int8":
+                described, images = _calibrate_with(calibration, data, image_set, model, place, progress)
+            try:
+                made = exporter.call("export_onnx", folder, precision, described, images)
+            except (ExportFailed, WorkerFailed) as error:
+                prepared.failures["onnx", precision] = f"export: {error}"
+                continue
+            prepared.artifacts.append(made)
+    prepared.artifacts[:] = [_checked(artifact, prepared, place, progress) for artifact in prepared.artifacts]
+    return prepared
+
+
+class _Exporting:
+    """The export process, started again with the model loaded where a call has killed it."""
+
+    def __init__(
+        self, source: str, options: ModelOptions, reference: str | None, place: Place, progress: Progress
+    ) -> None:
+        self._load_arguments = (source, options, reference, place.threads)
+        self._place, self._progress = place, progress
+        self._worker = self._start()
+
+    def load(self) -> tuple[Model, Artifact | None]:
+        return cast("tuple[Model, Artifact | None]", self.call("load", *self._load_arguments))
+
+    def call(self, method: str, *args: object) -> Any:
+        try:
+            return self._worker.call(method, *args, on_progress=self._progress)
+        except WorkerFailed:
+            self._worker.close()
+            self._worker = self._start()
+            if method != "load":
+                self.load()
+            raise
+
+    def _start(self) -> Worker:
+        log = self._place.logs / "export.log"
+        host = "rtbench.export.exporter:Exporter"
+        return Worker(host, log=log, timeout_s=EXPORT_TIMEOUT_S, threads=self._place.threads)
+
+    def __enter__(self) -> _Exporting:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._worker.close()
+
+
+def _images(data: Path | None, limit: int | None, model: Model) -> ImageSet:
+    images = read_labelled(data, model.classes) if data else sample.sample_photographs()
+    if not data and model.arch != sample.ARCH:
+        images = images.unlabelled()  # the sample's labels are ImageNet's, this model's may be others
+    return images.spread(limit) if limit else images
+
+
+def _cache(images: ImageSet, model: Model, place: Place, progress: Progress) -> CachedImages:
+    def report(done: int, total: int) -> None:
+        progress("decode images", done, total)
+
+    return cache_images(images, model.preprocessing, place.cache, place.threads, report)
+
+
+def _calibrate_with(
+    options: CalibrationOptions, data: Path | None, image_set: ImageSet, model: Model, place: Place, progress: Progress
+) -> tuple[Calibration, Path]:
+    """The images to calibrate with: the user's folder, else some of those measured on, else sample crops."""
+    if options.folder:
+        chosen = read_images(options.folder).spread(options.images)
+    elif data:
+        chosen = image_set.spread(options.images)
+    else:
+        chosen = sample.calibration_crops(options.images)
+    cached = _cache(chosen, model, place, progress)
+    return Calibration(
+        source=chosen.source,
+        method=options.method,
+        images=cached.count,
+        fingerprint=cached.fingerprint,
+        evaluation_images=options.folder is None and data is not None,
+        files=[file.name for file in chosen.files],
+    ), cached.path
+
+
+def _checked(artifact: Artifact, prepared: Prepared, place: Place, progress: Progress) -> Artifact:
+    """The artifact with its check, run now unless it has passed before."""
+    if artifact.format != "onnx" or prepared.reference is None:
+        return artifact
+    if artifact.check and artifact.check.status == "ok":
+        return artifact
+    checked = artifact.model_copy(update={"check": _check(artifact, prepared, place, progress)})
+    artifacts.save_manifest(checked)
+    return checked
+
+
+def _check(artifact: Artifact, prepared: Prepared, place: Place, progress: Progress) -> Check:
+    """Compare an ONNX artifact with the model, as ONNX Runtime runs it by default on the CPU; where that
+    is wrong or crashes, with its graph optimisations off too, to tell a wrong graph from a wrong runtime."""
+    as_run = _try(artifact, prepared, place, progress, optimised=True)
+    if as_run.status == "ok":
+        return as_run
+    as_written = _try(artifact, prepared, place, progress, optimised=False)
+    if as_written.status != "ok":
+        return as_run
+    note = f"right only with ONNX Runtime's graph optimisations off; by default on this CPU it {as_run.reason}"
+    return as_written.model_copy(update={"note": note})
+
+
+def _try(artifact: Artifact, prepared: Prepared, place: Place, progress: Progress, *, optimised: bool) -> Check:
+    assert prepared.reference is not None
+    chosen = spread_indices(len(prepared.fidelity_indices), CHECK_IMAGES)
+    indices = [prepared.fidelity_indices[position] for position in chosen]
+    reference = prepared.reference[chosen]
+
+    def report(done: int, total: int) -> None:
+        progress(f"check {artifact.format}/{artifact.precision}", done, total)
+
+    log = place.logs / f"check-{artifact.format}-{artifact.precision}.log"
+    with Worker("rtbench.sessions:SessionHost", log=log, timeout_s=place.timeout_s, threads=place.threads) as worker:
+        try:
+            if optimised:
+                worker.call("open", *ORT_ON_CPU, artifact, prepared.model, prepared.images.path, place.threads, False)
+            else:
+                worker.call("open_unoptimised", artifact, prepared.model, prepared.images.path, place.threads)
+            outputs = worker.call("logits", indices, on_progress=report)
+            require_outputs(outputs, len(indices), prepared.model.classes)
+        except WorkerFailed as error:
+            return Check(status="failed", reason=str(error), fidelity=None)
+        except InvalidOutput as error:
+            return Check(status="invalid", reason=str(error), fidelity=None)
+    status, fidelity = judge(reference, outputs, artifact.precision)
+    return Check(status=status, reason=None if status == "ok" else fidelity.verdict, fidelity=fidelity)

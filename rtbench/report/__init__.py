@@ -1,0 +1,1 @@
+"""Records to strings; nothing here prints or writes."""

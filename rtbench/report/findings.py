@@ -1,0 +1,25 @@
+"""What `doctor` found, as a terminal table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from rtbench.doctor import Finding
+from rtbench.records import Environment
+
+
+def render_findings(findings: Sequence[Finding], environment: Environment) -> Group:
+    table = Table(box=None, pad_edge=False)
+    for header in ("runtime", "state", "what was found", "what would mend it"):
+        table.add_column(header, overflow="fold")
+    for finding in findings:
+        state = Text("OK", style="green") if finding.ok else Text("unavailable", style="yellow")
+        table.add_row(Text(finding.runtime), state, Text(finding.detail), Text(finding.remedy))
+    gpu = environment.gpu
+    machine = f"{environment.cpu}, {environment.cores} cores, {environment.memory_mib / 1024:.0f} GiB"
+    found = f"{gpu.name}, compute capability {gpu.compute_capability}, driver {gpu.driver}" if gpu else "no NVIDIA GPU"
+    return Group(Text(f"{machine}; {found}; Python {environment.python}"), table)

@@ -1,0 +1,68 @@
+"""A run as CSV: one row a row, units in the header, every figure in full."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from rtbench.records import Run
+
+COLUMNS = {
+    "row": "id",
+    "model": "model",
+    "runtime": "runtime",
+    "provider": "provider",
+    "device": "device",
+    "precision": "precision",
+    "status": "status",
+    "reason": "reason",
+    "format": "artifact.format",
+    "size_bytes": "artifact.size_bytes",
+    "runs": "latency.runs",
+    "mean_ms": "latency.mean_ms",
+    "mean_ci95_low_ms": "latency.mean_ci95_ms.0",
+    "mean_ci95_high_ms": "latency.mean_ci95_ms.1",
+    "std_ms": "latency.std_ms",
+    "min_ms": "latency.min_ms",
+    "p50_ms": "latency.p50_ms",
+    "p90_ms": "latency.p90_ms",
+    "p95_ms": "latency.p95_ms",
+    "p99_ms": "latency.p99_ms",
+    "max_ms": "latency.max_ms",
+    "stable": "latency.stable",
+    "accuracy_images": "accuracy.images",
+    "top1": "accuracy.top1",
+    "top1_ci95_low": "accuracy.top1_ci95.0",
+    "top1_ci95_high": "accuracy.top1_ci95.1",
+    "top5": "accuracy.top5",
+    "agreement": "accuracy.agreement",
+    "fidelity_images": "fidelity.images",
+    "fidelity_top1_agreement": "fidelity.top1_agreement",
+    "fidelity_cosine_mean": "fidelity.cosine_mean",
+    "fidelity_max_abs_error": "fidelity.max_abs_error",
+    "size_score": "scores.size",
+    "latency_score": "scores.latency",
+    "accuracy_score": "scores.accuracy",
+    "on_baseline_hardware": "scores.on_baseline_hardware",
+    "speedup_vs_torch": "scores.speedup_vs_torch",
+}
+
+
+def render_csv(run: Run) -> str:
+    """Fractions stay fractions; what was not measured is an empty field."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in run.rows:
+        record = row.model_dump()
+        writer.writerow([_at(record, path) for path in COLUMNS.values()])
+    return text.getvalue()
+
+
+def _at(record: Any, path: str) -> Any:
+    for key in path.split("."):
+        if record is None:
+            return None
+        record = record[int(key)] if key.isdigit() else record[key]
+    return record

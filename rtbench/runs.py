@@ -1,0 +1,105 @@
+"""The run directory: everything one comparison produced, written as it goes."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from rtbench.artifacts import check_writable, write_text
+from rtbench.errors import UsageError
+from rtbench.latency import Block
+from rtbench.records import Run
+
+RESULT, SAMPLES = "result.json", "samples.csv"
+SAMPLE_COLUMNS = ("row", "round", "position", "start_ns", "duration_ns")
+
+
+class RunDirectory:
+    """A new run directory; UsageError where `path` has files in it already or cannot be written."""
+
+    def __init__(self, path: Path) -> None:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(f"{path} is there already and not an empty folder", "choose another --out")
+        self.path = path
+        check_writable(path)
+        self._made = next((parent for parent in reversed([path, *path.parents]) if not parent.exists()), None)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot write to {path}: {error.strerror}", "choose another --out") from None
+
+    def discard(self) -> None:
+        """Take back what was made, for a comparison that never came to measuring."""
+        shutil.rmtree(self._made or self.logs, ignore_errors=True)
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def log(self, name: str) -> Path:
+        return self.logs / f"{file_name(name)}.log"
+
+    def save(self, run: Run) -> None:
+        write_text(self.path / RESULT, run.model_dump_json(indent=2))
+
+    def save_report(self, name: str, text: str) -> None:
+        write_text(self.path / name, text)
+
+    def append_samples(self, block: Block) -> None:
+        """Add a block's raw samples to `samples.csv`; times are the host's monotonic clock."""
+        path = self.path / SAMPLES
+        new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(SAMPLE_COLUMNS)
+            for start, duration in zip(block.starts_ns, block.durations_ns, strict=True):
+                writer.writerow((block.row, block.round, block.position, int(start), int(duration)))
+
+    def save_predictions(
+        self, row: str, names: Sequence[str], labels: Sequence[int], predictions: NDArray[np.int32]
+    ) -> None:
+        """The row's largest classes for every labelled image, as `predictions/<row>.csv`."""
+        lines = [",".join(["file", "label", *(f"top{rank + 1}" for rank in range(predictions.shape[1]))])]
+        for name, label, best in zip(names, labels, predictions, strict=True):
+            quoted = '"' + name.replace('"', '""') + '"'
+            lines.append(",".join([quoted, str(label), *map(str, best)]))
+        write_text(self.path / "predictions" / f"{file_name(row)}.csv", "\n".join(lines) + "\n")
+
+
+def file_name(row: str) -> str:
+    """A row's id as a file name: `ort:cpu/int8` is `ort-cpu-int8`."""
+    return "".join(char if char.isalnum() or char in "._" else "-" for char in row)
+
+
+def read_run(path: Path) -> Run:
+    """The record of a run directory, or of a `result.json` itself; UsageError where it is none."""
+    file = path / RESULT if path.is_dir() else path
+    try:
+        return Run.model_validate_json(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path} is no run directory (it has no {RESULT})", "name a folder that compare wrote"
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"{file} is no result of this version of rtbench: {where or 'it'}: {first['msg']}", "measure again"
+        ) from None
+
+
+def read_samples(path: Path) -> dict[str, list[NDArray[np.float64]]]:
+    """The raw samples of a run directory: for each row its rounds, in milliseconds."""
+    rounds: dict[str, dict[int, list[float]]] = {}
+    with (path / SAMPLES).open(newline="", encoding="utf-8") as file:
+        for line in csv.DictReader(file):
+            row = rounds.setdefault(line["row"], {})
+            row.setdefault(int(line["round"]), []).append(int(line["duration_ns"]) / 1e6)
+    return {row: [np.array(samples) for samples in by_round.values()] for row, by_round in rounds.items()}

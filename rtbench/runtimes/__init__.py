@@ -1,0 +1,117 @@
+"""What executes an artifact. The contract, and a table of runtimes that are imported when asked for."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtbench.errors import UsageError
+from rtbench.records import Artifact, Model, Record
+from rtbench.terms import Format, Precision
+
+Clock = Callable[[], int]
+"""Nanoseconds since some start."""
+
+
+class SessionInfo(Record):
+    """What a session says of itself once it has loaded an artifact."""
+
+    provider: str
+    """What really executes: an ONNX Runtime execution provider, or the library's name."""
+    device: str
+    """cpu or cuda."""
+    settings: dict[str, str]
+
+
+class Session(Protocol):
+    """One artifact, loaded. Batches live in host memory: float32 (N, 3, H, W) in, (N, classes) out.
+
+    `bind` stages an input, `run` returns when the device is done, `fetch` gives the finished output of
+    the last run. A session never times itself.
+    """
+
+    info: SessionInfo
+    scripted_clock: Clock | None
+    """None but for the fake runtime, which is timed by it instead of by the host's clock."""
+
+    def bind(self, batch: NDArray[np.float32]) -> None: ...
+    def run(self) -> None: ...
+    def fetch(self) -> NDArray[np.float32]: ...
+    def close(self) -> None: ...
+
+
+class RuntimeModule(Protocol):
+    """What each module in this package offers."""
+
+    @staticmethod
+    def open_session(artifact: Artifact, model: Model, device: str, threads: int, trust_pickle: bool) -> Session:
+        """Load an artifact; RuntimeUnavailable where this machine cannot, or not on this device."""
+
+    @staticmethod
+    def probe(device: str) -> str:
+        """What would run, in words, found by running something; RuntimeUnavailable where it cannot."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A runtime as the table knows it; `devices` are what may follow its name after a colon."""
+
+    name: str
+    module: str
+    formats: frozenset[Format]
+    precisions: tuple[Precision, ...]
+    devices: tuple[str, ...]
+
+
+_ALL: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+_TORCH: frozenset[Format] = frozenset({"state_dict", "torchscript", "pickle", "pt2"})
+RUNTIMES = {
+    runtime.name: runtime
+    for runtime in (
+        Runtime("torch", "rtbench.runtimes.torch", _TORCH, ("fp32",), ("cpu", "cuda")),
+        Runtime("ort", "rtbench.runtimes.ort", frozenset({"onnx"}), _ALL, ("cpu", "cuda", "trt")),
+        Runtime("trt", "rtbench.runtimes.trt", frozenset({"engine"}), _ALL, ("cuda",)),
+        Runtime("fake", "rtbench.runtimes.fake", frozenset({"fake"}), _ALL, ("cpu",)),
+    )
+}
+
+
+@dataclass(frozen=True)
+class RuntimeChoice:
+    """A runtime as the user wrote it (`ort`, `ort:cuda`) and the device that it means here."""
+
+    written: str
+    runtime: Runtime
+    device: str
+
+
+def choose(written: str, *, gpu: bool) -> RuntimeChoice:
+    """Read `name` or `name:device`. A bare name means the GPU where there is one (`gpu`), else the CPU.
+
+    Raises UsageError with the nearest name for one that is not known.
+    """
+    name, _, device = written.partition(":")
+    runtime = RUNTIMES.get(name)
+    if runtime is None:
+        raise UsageError(f"there is no runtime {name!r}", _hint(name, list(RUNTIMES)))
+    if device and device not in runtime.devices:
+        raise UsageError(f"runtime {name} has no device {device!r}", _hint(device, list(runtime.devices)))
+    if not device:
+        device = "cuda" if gpu and "cuda" in runtime.devices else runtime.devices[0]
+    return RuntimeChoice(written, runtime, device)
+
+
+def _hint(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+
+
+def load_runtime(name: str) -> RuntimeModule:
+    """Import a runtime's module and with it the packages that it needs."""
+    return cast(RuntimeModule, import_module(RUNTIMES[name].module))

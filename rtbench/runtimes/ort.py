@@ -1,0 +1,129 @@
+"""ONNX Runtime, with its own default settings, on the provider that was asked for or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as _native
+
+from rtbench.errors import InvalidOutput, RuntimeUnavailable
+from rtbench.records import Artifact, Model
+from rtbench.runtimes import Clock, SessionInfo
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "trt": "TensorrtExecutionProvider",
+}
+ERRORS = (_native.Fail, _native.InvalidArgument, _native.InvalidGraph, _native.InvalidProtobuf, _native.EPFail,
+          _native.NotImplemented, _native.RuntimeException)  # fmt: skip
+FATAL_ONLY = 4
+_KINDS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+class OrtSession:
+    scripted_clock: Clock | None = None
+
+    def __init__(self, path: str, device: str, threads: int, *, optimise: bool = True) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        if not optimise:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._session = _open(path, device, options)
+        source = self._session.get_inputs()[0]
+        self._name = source.name
+        if source.type not in _KINDS:
+            raise InvalidOutput(f"its input is {source.type}, not a tensor of floats")
+        self._kind = _KINDS[source.type]
+        self.info = SessionInfo(
+            provider=f"{self._session.get_providers()[0]} (onnxruntime {onnxruntime.__version__})",
+            device="cpu" if device == "cpu" else "cuda",
+            settings={
+                "graph_optimization_level": options.graph_optimization_level.name,
+                "execution_mode": options.execution_mode.name,
+            },
+        )
+
+    def bind(self, batch: NDArray[np.float32]) -> None:
+        self._feeds = {self._name: batch.astype(self._kind, copy=False)}
+
+    def run(self) -> None:
+        self._output = self._session.run(None, self._feeds)[0]
+
+    def fetch(self) -> NDArray[np.float32]:
+        output: NDArray[np.float32] = np.asarray(self._output, dtype=np.float32)
+        return output
+
+    def close(self) -> None:
+        del self._session
+
+
+def open_session(artifact: Artifact, model: Model, device: str, threads: int, trust_pickle: bool) -> OrtSession:  # noqa: ARG001
+    return OrtSession(artifact.path, device, threads)
+
+
+def probe(device: str) -> str:
+    import onnx
+    from onnx import TensorProto, helper
+
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "probe", [value], [result])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "probe.onnx")
+        onnx.save(model, path)
+        session = _open(path, device, onnxruntime.SessionOptions())
+        session.run(None, {"x": np.ones(1, dtype=np.float32)})
+    return f"onnxruntime {onnxruntime.__version__}, {session.get_providers()[0]}"
+
+
+def _open(path: str, device: str, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    """A session whose first provider is the one for `device`, checked: ONNX Runtime itself falls back
+    to the CPU with no more than a line on stderr."""
+    wanted = PROVIDERS[device]
+    if wanted not in onnxruntime.get_available_providers():
+        raise RuntimeUnavailable(
+            f"this onnxruntime has no {wanted}", "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
+        )
+    options.log_severity_level = FATAL_ONLY if device != "cpu" else 3
+    with _stderr_kept() as complaints:
+        session = onnxruntime.InferenceSession(path, options, providers=[wanted])
+    actual = session.get_providers()[0]
+    if actual != wanted:
+        raise RuntimeUnavailable(
+            f"ONNX Runtime fell back from {wanted} to {actual}{_reason(complaints)}",
+            "install the NVIDIA driver and the CUDA libraries of this onnxruntime-gpu, or use ort:cpu",
+        )
+    return session
+
+
+@contextlib.contextmanager
+def _stderr_kept() -> Iterator[list[str]]:
+    """What native code writes to stderr meanwhile, as lines, also passed on."""
+    lines: list[str] = []
+    with tempfile.TemporaryFile() as file:
+        original = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(original, 2)
+            os.close(original)
+            file.seek(0)
+            text = file.read()
+            os.write(2, text)
+            lines += text.decode(errors="replace").splitlines()
+
+
+def _reason(complaints: list[str]) -> str:
+    marked = [line for line in complaints if "rror" in line]
+    return f" ({marked[0].strip()[:200]})" if marked else ""

@@ -1,0 +1,101 @@
+"""What runs in a row's worker process: one artifact on one runtime, and nothing else."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtbench import latency, preprocessing
+from rtbench.records import Artifact, Model
+from rtbench.runtimes import Session, SessionInfo, load_runtime
+
+TOP = 5
+
+
+class SessionHost:
+    """Hosts a session; the parent's calls come in the order open, logits, predict, time_block."""
+
+    _session: Session
+
+    def __init__(self, report: Callable[..., None]) -> None:
+        self._report = report
+
+    def open(
+        self,
+        runtime: str,
+        device: str,
+        artifact: Artifact,
+        model: Model,
+        images: Path,
+        threads: int,
+        trust_pickle: bool,
+    ) -> SessionInfo:
+        self._session = load_runtime(runtime).open_session(artifact, model, device, threads, trust_pickle)
+        self._recipe = model.preprocessing
+        self._pixels = np.load(images, mmap_mode="r")
+        return self._session.info
+
+    def open_unoptimised(self, artifact: Artifact, model: Model, images: Path, threads: int) -> None:
+        """Open an ONNX artifact with ONNX Runtime's graph optimisations off: the graph as it was written."""
+        from rtbench.runtimes.ort import OrtSession
+
+        self._session = OrtSession(artifact.path, "cpu", threads, optimise=False)
+        self._recipe = model.preprocessing
+        self._pixels = np.load(images, mmap_mode="r")
+
+    def logits(self, indices: Sequence[int]) -> NDArray[np.float32]:
+        """Outputs for these images of the cache, one at a time: (N, classes)."""
+        outputs = []
+        for done, index in enumerate(indices):
+            outputs.append(self._infer(index))
+            self._report(done + 1, len(indices))
+        return np.concatenate(outputs)
+
+    def predict(self, indices: Sequence[int]) -> NDArray[np.int32]:
+        """The classes of the TOP largest outputs, largest first, for each image: (N, TOP or fewer).
+
+        An image whose output has NaN gets -1 throughout: no class.
+        """
+        predictions = []
+        for done, index in enumerate(indices):
+            logits = self._infer(index)
+            best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP].astype(np.int32)
+            predictions.append(np.where(np.isfinite(logits).all(), best, np.int32(-1)))
+            self._report(done + 1, len(indices))
+        return np.concatenate(predictions)
+
+    def stage(self, index: int) -> None:
+        """Make this image the input that is timed."""
+        self._input = self._normalised(index)
+
+    def time_block(self, untimed: int, runs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Starts and durations of one block of runs, nanoseconds by one clock."""
+        clock = self._session.scripted_clock or latency.host_clock
+        gc.collect()
+        gc.disable()
+        try:
+            return latency.time_block(self._session, self._input, untimed, runs, clock)
+        finally:
+            gc.enable()
+
+    def _normalised(self, index: int) -> NDArray[np.float32]:
+        return preprocessing.normalise(self._pixels[index : index + 1], self._recipe)
+
+    def _infer(self, index: int) -> NDArray[np.float32]:
+        self._session.bind(self._normalised(index))
+        self._session.run()
+        return self._session.fetch()
+
+
+class ProbeHost:
+    """Answers `doctor`: what one runtime can do on this machine."""
+
+    def __init__(self, report: Callable[..., None]) -> None:
+        pass
+
+    def probe(self, runtime: str, device: str) -> str:
+        return load_runtime(runtime).probe(device)

@@ -1,0 +1,10 @@
+"""Closed vocabularies: the words that options, records and files all spell alike."""
+
+from typing import Literal
+
+Precision = Literal["fp32", "fp16", "int8"]
+Format = Literal["state_dict", "torchscript", "pt2", "pickle", "onnx", "engine", "fake"]
+Status = Literal["ok", "unavailable", "failed", "invalid"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+CalibrationMethod = Literal["minmax", "entropy", "percentile"]
+ReportFormat = Literal["table", "markdown", "csv", "json"]

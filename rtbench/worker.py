@@ -1,0 +1,149 @@
+"""A process that hosts one object and answers its parent's calls.
+
+The parent makes a Worker with the name of a class (`package.module:Class`); the child imports it, makes
+one instance with a function to report progress by, and then blocks in a read between calls. Whatever
+happens to the child, the parent gets an answer: a value, the child's own error, or WorkerFailed.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rtbench.errors import RtbenchError, WorkerFailed
+
+GRACE_S = 5.0
+
+
+class Worker:
+    """The parent's end. `log` receives everything the child prints; `timeout_s` is the longest silence
+    within a call before the child counts as hung and is killed."""
+
+    def __init__(self, host: str, *, log: Path, timeout_s: float, threads: int) -> None:
+        self._timeout_s = timeout_s
+        self._log = log
+        self._connection, theirs = Pipe()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output, theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "rtbench.worker", str(theirs.fileno()), host],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONSAFEPATH": "1"},
+                start_new_session=True,  # Ctrl-C is the parent's to handle
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def call(self, method: str, *args: Any, on_progress: Callable[..., None] | None = None, **kwargs: Any) -> Any:
+        """The value of the hosted object's method.
+
+        Raises the child's own RtbenchError, or WorkerFailed (any other exception there, a crash, a
+        signal, silence for longer than the timeout); after WorkerFailed the child is gone.
+        """
+        try:
+            self._connection.send((method, args, kwargs))
+            while True:
+                if not self._connection.poll(self._timeout_s):
+                    self._kill()
+                    raise WorkerFailed(
+                        f"gave no answer for {self._timeout_s:g} s in {method} and was killed", f"see {self._log}"
+                    )
+                kind, payload = self._connection.recv()
+                if kind == "value":
+                    return payload
+                if kind == "progress":
+                    if on_progress:
+                        on_progress(*payload)
+                elif kind == "error":
+                    raise payload
+                else:
+                    self._kill()
+                    raise WorkerFailed(f"{payload} in {method}", f"its traceback is in {self._log}")
+        except (EOFError, ConnectionError):
+            raise WorkerFailed(f"{self._cause_of_death()} in {method}", f"see {self._log}") from None
+
+    def close(self) -> None:
+        """End the child: politely by closing the connection, then not."""
+        self._connection.close()
+        try:
+            self._process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._kill()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._kill()
+        self.close()
+
+    def _kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _cause_of_death(self) -> str:
+        code = self._process.wait(GRACE_S)
+        if code >= 0:
+            return f"exited with code {code}"
+        name = signal.Signals(-code).name
+        return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+
+def serve(connection: Connection, host: str) -> None:
+    """The child's end: answer calls until the parent closes the connection."""
+    module, _, name = host.partition(":")
+
+    def report(*progress: Any) -> None:
+        connection.send(("progress", progress))
+
+    try:
+        hosted = getattr(import_module(module), name)(report)
+        while True:
+            method, args, kwargs = connection.recv()
+            connection.send(_answer(getattr(hosted, method), args, kwargs))
+    except (EOFError, BrokenPipeError):
+        return
+
+
+def _answer(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, Any]:
+    try:
+        return "value", method(*args, **kwargs)
+    except BrokenPipeError:
+        raise
+    except RtbenchError as error:
+        if error.__cause__ is not None:
+            traceback.print_exc()
+        return "error", error
+    except Exception as error:  # noqa: BLE001 - becomes the parent's WorkerFailed, traceback in the log
+        traceback.print_exc()
+        return "crash", "".join(traceback.format_exception_only(error)).strip()
+
+
+def main() -> None:
+    faulthandler.enable()
+    descriptor, host = sys.argv[1:]
+    with Connection(int(descriptor)) as connection:
+        serve(connection, host)
+
+
+if __name__ == "__main__":
+    main()
