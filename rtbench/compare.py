@@ -344,7 +344,9 @@ class _Measuring:
 
             def step(row: _Row) -> None:
                 assert row.worker
+                row.worker.resume()
                 timed.append(row.worker.call("time_block", latency.LEAD_RUNS, runs))
+                row.worker.pause()
 
             self._guard(row, step)
             return timed[0] if timed else None
@@ -359,6 +361,7 @@ class _Measuring:
         assert row.worker
         row.worker.call("stage", row.prepared.fidelity_indices[0])
         row.worker.call("time_block", self._plan.warmup, 0)
+        row.worker.pause()
 
     def _end_interrupted(self) -> None:
         for row in self._live():
