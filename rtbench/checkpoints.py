@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -19,6 +20,17 @@ from rtbench.terms import Format
 
 NESTED = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "_orig_mod.", "model.")
+_BROKEN_PICKLE = (
+    pickle.UnpicklingError,
+    EOFError,
+    RuntimeError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    struct.error,
+)
+"""What torch.load raises, by where a file is cut off or what bytes stand there instead."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +99,7 @@ def _read_exported(path: Path) -> Checkpoint:
 def _read_pickle(path: Path, trust_pickle: bool) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+    except _BROKEN_PICKLE as error:
         objects = re.search(
             r"(?:Unsupported global: GLOBAL|WeightsUnpickler error: Unsupported class) (\S+)", str(error)
         )

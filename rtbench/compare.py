@@ -88,6 +88,7 @@ def compare(plan: Plan, directory: RunDirectory, progress: Progress) -> Run:
     baseline = load_baseline(plan.baseline)
     gpu = find_gpu() is not None
     choices = [choose(name, gpu=gpu) for name in plan.runtimes or ()]
+    _require_some_row(choices, plan.precisions)
     everything = _prepare_all(plan, choices, progress)
     rows = _plan_rows(everything, choices, plan.precisions, gpu=gpu)
     if plan.baseline == MEASURED and not any(is_torch_fp32(row.record) for row in rows):
@@ -103,6 +104,15 @@ def compare(plan: Plan, directory: RunDirectory, progress: Progress) -> Run:
         rows=[row.record for row in rows],
     )
     return _Measuring(plan, rows, directory, run, progress).run_all()
+
+
+def _require_some_row(choices: Sequence[RuntimeChoice], precisions: Sequence[Precision]) -> None:
+    if choices and not any(precision in choice.runtime.precisions for choice in choices for precision in precisions):
+        names = ", ".join(choice.written for choice in choices)
+        raise UsageError(
+            f"{names} cannot run {', '.join(precisions)}",
+            "torch runs models in fp32; add it to --precisions, or add ort",
+        )
 
 
 def _prepare_all(plan: Plan, choices: Sequence[RuntimeChoice], progress: Progress) -> list[Prepared]:
@@ -155,7 +165,7 @@ def _plan_rows(
             names = ", ".join(choice.written for choice in own)
             raise UsageError(
                 f"{names} cannot run {prepared.model.source} in {', '.join(precisions)}",
-                "add ort or another precision (torch runs models in fp32, ort and fake only files of their own)",
+                "name a runtime for this kind of file with --runtimes, or leave that out",
             )
         rows += made
     return rows

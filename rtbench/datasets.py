@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import IO
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from rtbench.errors import UsageError
 
@@ -29,10 +29,14 @@ class ImageFile:
         """RGB pixels from the file's bytes; raises UsageError, naming the file, where they are no image."""
         try:
             with Image.open(content) as image:
-                rgb = image.convert("RGB")
+                rgb: Image.Image = image.convert("RGB")
+        except UnidentifiedImageError:
+            raise UsageError(f"{self.path} is no image", "remove or replace it") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise UsageError(f"{self.path} cannot be read as an image: {error}", "remove or replace it") from None
-        return rgb.crop(self.box) if self.box else rgb
+        if self.box:
+            rgb = rgb.crop(self.box)
+        return rgb
 
 
 @dataclass(frozen=True)

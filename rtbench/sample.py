@@ -94,7 +94,8 @@ def _crops(seed: int, count: int) -> list[ImageFile]:
 @cache
 def _size(path: Path) -> tuple[int, int]:
     with Image.open(path) as image:
-        return image.size
+        size: tuple[int, int] = image.size
+    return size
 
 
 def _photograph(name: str) -> Path:

@@ -21,22 +21,18 @@ ONE_FILE_LIMIT = 2_000_000_000
 
 
 def write_fp32(module: Any, program: torch.export.ExportedProgram | None, input_size: int, path: Path) -> None:
-    """Export with a free batch axis (a `.pt2` program keeps the batch axis that it was exported with)."""
+    """Export with a free batch axis (a `.pt2` program keeps the batch axis that it was exported with).
+
+    Raises ExportFailed with PyTorch's reason where it cannot.
+    """
     example = torch.zeros(2, 3, input_size, input_size)
-    batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own notices to its developers
         try:
-            exported = torch.onnx.export(
-                program if program is not None else module,
-                () if program is not None else (example,),
-                dynamo=True,
-                dynamic_shapes=None if program is not None else ({0: batch},),
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                opset_version=OPSET,
-                verbose=False,
-            )
+            if isinstance(module, torch.jit.ScriptModule):
+                _write_script(module, example, path)
+            else:
+                _write_traced(program or module, None if program else example, path)
         except torch.onnx.OnnxExporterError as error:
             cause = error.__cause__ or error
             first = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
@@ -44,10 +40,37 @@ def write_fp32(module: Any, program: torch.export.ExportedProgram | None, input_
                 f"PyTorch cannot export this model to ONNX: {first}",
                 "make its forward traceable by torch.export, or give the .onnx file itself",
             ) from error
+    check(path)
+
+
+def _write_traced(module: Any, example: torch.Tensor | None, path: Path) -> None:
+    exported = torch.onnx.export(
+        module,
+        () if example is None else (example,),
+        dynamo=True,
+        dynamic_shapes=None if example is None else ({0: torch.export.Dim("batch")},),
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        opset_version=OPSET,
+        verbose=False,
+    )
     assert exported is not None
     weights = sum(value.const_value.nbytes for value in exported.model.graph.initializers.values() if value.const_value)
     exported.save(str(path), external_data=weights > ONE_FILE_LIMIT)
-    check(path)
+
+
+def _write_script(module: torch.jit.ScriptModule, example: torch.Tensor, path: Path) -> None:
+    """TorchScript goes through PyTorch's older exporter; the one for torch.export does not take it."""
+    torch.onnx.export(
+        module,
+        (example,),
+        str(path),
+        dynamo=False,
+        dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        opset_version=OPSET,
+    )
 
 
 def write_fp16(fp32: Path, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as _native
 
 from rtbench.errors import InvalidOutput, RuntimeUnavailable
 from rtbench.records import Artifact, Model
@@ -22,9 +22,6 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "trt": "TensorrtExecutionProvider",
 }
-ERRORS = (_native.Fail, _native.InvalidArgument, _native.InvalidGraph, _native.InvalidProtobuf, _native.EPFail,
-          _native.NotImplemented, _native.RuntimeException)  # fmt: skip
-FATAL_ONLY = 4
 _KINDS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
@@ -94,14 +91,14 @@ def _open(path: str, device: str, options: onnxruntime.SessionOptions) -> onnxru
         raise RuntimeUnavailable(
             f"this onnxruntime has no {wanted}", "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
         )
-    options.log_severity_level = FATAL_ONLY if device != "cpu" else 3
+    if device != "cpu":
+        onnxruntime.preload_dlls()  # the CUDA libraries that pip installs beside torch, which nothing else finds
     with _stderr_kept() as complaints:
         session = onnxruntime.InferenceSession(path, options, providers=[wanted])
     actual = session.get_providers()[0]
     if actual != wanted:
         raise RuntimeUnavailable(
-            f"ONNX Runtime fell back from {wanted} to {actual}{_reason(complaints)}",
-            "install the NVIDIA driver and the CUDA libraries of this onnxruntime-gpu, or use ort:cpu",
+            f"ONNX Runtime fell back from {wanted} to {actual}{_reason(complaints)}", _remedy(complaints)
         )
     return session
 
@@ -125,5 +122,14 @@ def _stderr_kept() -> Iterator[list[str]]:
 
 
 def _reason(complaints: list[str]) -> str:
-    marked = [line for line in complaints if "rror" in line]
-    return f" ({marked[0].strip()[:200]})" if marked else ""
+    causes = re.findall(r"with error: ([^\x1b\n]+)", "\n".join(complaints))
+    return f" ({causes[0].strip()})" if causes else ""
+
+
+def _remedy(complaints: list[str]) -> str:
+    if any("libcuda.so" in line for line in complaints):
+        return "install the NVIDIA driver, or use ort:cpu"
+    tensorrt = re.search(r"libnvinfer\.so\.(\d+)", "\n".join(complaints))
+    if tensorrt:
+        return f"pip install 'tensorrt=={tensorrt[1]}.*', or use ort:cuda"
+    return "install the CUDA and cuDNN libraries of this onnxruntime-gpu, or use ort:cpu"
