@@ -6,6 +6,7 @@ import difflib
 import math
 import warnings
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -106,9 +107,14 @@ def mismatch(own: Mapping[str, tuple[int, ...]], theirs: Mapping[str, tuple[int,
 
 def outline(name: str, options: Options) -> dict[str, torch.Tensor]:
     """The state dict of a network without the memory or the time of its weights (on the meta device)."""
+    return _outline(name, tuple(options.items()))
+
+
+@cache
+def _outline(name: str, options: tuple[tuple[str, int | bool], ...]) -> dict[str, torch.Tensor]:
     with _NoStorage(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torchvision announces another initialisation
-        return build(name, options).state_dict()
+        return build(name, dict(options)).state_dict()
 
 
 class _NoStorage(TorchFunctionMode):

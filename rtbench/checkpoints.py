@@ -7,6 +7,7 @@ import pickle
 import re
 import struct
 import sys
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,7 +82,9 @@ def _cut_off(path: Path) -> UsageError:
 
 def _read_torchscript(path: Path) -> Checkpoint:
     try:
-        return Checkpoint("torchscript", module=torch.jit.load(str(path), map_location="cpu").eval())  # type: ignore[no-untyped-call]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated, and people have it
+            return Checkpoint("torchscript", module=torch.jit.load(str(path), map_location="cpu").eval())  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"{path} cannot be loaded as TorchScript: {_first_line(error)}", "save it again") from error
 
