@@ -1,0 +1,64 @@
+"""What several test modules need: real images, made or lent, and the command line as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+IMAGENET_SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "imagenet-sample" / "val"
+
+
+@pytest.fixture(scope="session")
+def imagenet_sample() -> Path:
+    """500 labelled ImageNet photographs beside the checkout; they may not be redistributed."""
+    if not IMAGENET_SAMPLE.is_dir():
+        pytest.skip(f"no ImageNet photographs at {IMAGENET_SAMPLE}")
+    return IMAGENET_SAMPLE
+
+
+@pytest.fixture(scope="session")
+def image_cache(tmp_path_factory) -> Path:
+    """One cache of decoded images for the whole test session."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def write_images(folder: Path, count: int, side: int = 40) -> None:
+    """Small pictures that differ: noise around a colour of their own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(count)
+    for index in range(count):
+        colour = generator.integers(40, 216, 3)
+        pixels = np.clip(colour + generator.integers(-40, 40, (side, side, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+
+
+@pytest.fixture(scope="session")
+def ten_classes(tmp_path_factory) -> Path:
+    """Four made pictures in each of ten folders named by class index."""
+    folder = tmp_path_factory.mktemp("ten")
+    for index in range(10):
+        write_images(folder / str(index), 4 + index % 2)
+    return folder
+
+
+@pytest.fixture
+def rtbench(tmp_path, image_cache):
+    """Run the command line in an empty folder; gives the finished process."""
+
+    def run(*arguments: str | Path, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "rtbench", *map(str, arguments)],
+            cwd=cwd,
+            env=os.environ | {"XDG_CACHE_HOME": str(image_cache), "PYTHONWARNINGS": "default"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,182 @@
+"""The whole comparison with the fake runtime: real processes, a scripted clock, no heavy library."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rtbench.records import Run
+from rtbench.runs import read_run, read_samples
+
+
+def write_fake(folder: Path, name: str, **script: object) -> Path:
+    path = folder / f"{name}.fake"
+    path.write_text(json.dumps(script))
+    return path
+
+
+@pytest.fixture
+def compare(rtbench, tmp_path, ten_classes):
+    """Compare `.fake` files; gives the exit code and the run that was written."""
+
+    def run(*arguments: str | Path, code: int = 0) -> Run:
+        out = tmp_path / "run"
+        done = rtbench("compare", *arguments, "--data", ten_classes, "--out", out)
+        assert done.returncode == code, done.stderr
+        return read_run(out)
+
+    return run
+
+
+def test_figures_follow_from_the_scripted_clock(compare, tmp_path):
+    durations = [1.0, 2.0, 3.0, 10.0]
+    run = compare(write_fake(tmp_path, "one", latency_ms=durations), "--runs", "100", "--warmup", "0")
+    (row,) = run.rows
+    assert (row.id, row.status, row.runtime) == ("fake/fp32", "ok", "fake")
+    latency = row.latency
+    assert latency is not None
+    assert (latency.runs, latency.rounds) == (100, 10)
+    # Each of ten blocks begins with three untimed runs, so the four durations come round in turn.
+    samples = [each / 1 for block in read_samples(tmp_path / "run")["fake/fp32"] for each in block]
+    assert len(samples) == 100
+    assert set(samples) == set(durations)
+    assert latency.mean_ms == pytest.approx(statistics.fmean(samples))
+    assert latency.std_ms == pytest.approx(statistics.stdev(samples))
+    assert latency.p50_ms == pytest.approx(statistics.median(samples))
+    assert (latency.min_ms, latency.max_ms) == (1.0, 10.0)
+    assert row.scores is not None
+    assert row.scores.latency == pytest.approx(23.5 / statistics.fmean(samples))
+    assert run.complete
+
+
+def test_accuracy_is_counted_from_the_predictions_written(compare, tmp_path, ten_classes):
+    run = compare(write_fake(tmp_path, "one"), "--runs", "10")
+    with (tmp_path / "run" / "predictions" / "fake-fp32.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["file"] for line in lines] == sorted(
+        str(path.relative_to(ten_classes)) for path in ten_classes.rglob("*.png")
+    )
+    assert all(line["label"] == line["file"].split("/")[0] for line in lines)
+    right = sum(line["label"] == line["top1"] for line in lines)
+    among = sum(line["label"] in [line[f"top{rank}"] for rank in range(1, 6)] for line in lines)
+    accuracy = run.rows[0].accuracy
+    assert accuracy is not None
+    assert accuracy.images == len(lines) == 45
+    assert accuracy.top1 == pytest.approx(right / 45)
+    assert accuracy.top5 == pytest.approx(among / 45)
+    assert accuracy.top1_ci95[0] < accuracy.top1 < accuracy.top1_ci95[1]
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "words"),
+    [
+        ({"how": "raise"}, "failed", "scripted fault"),
+        ({"how": "exit", "step": "open"}, "failed", "exited with code 3"),
+        ({"how": "kill", "after": 60}, "failed", "SIGKILL"),
+        ({"how": "hang", "after": 60}, "failed", "no answer for 3 s"),
+        ({"how": "nan"}, "invalid", "NaN or infinity for 45 of 45 images"),
+        ({"how": "unavailable", "step": "open"}, "unavailable", "change the script"),
+    ],
+    ids=lambda value: value["how"] if isinstance(value, dict) else "",
+)
+def test_one_bad_row_hides_no_other(compare, tmp_path, fault, status, words):
+    well = write_fake(tmp_path, "well", latency_ms=[2.0])
+    bad = write_fake(tmp_path, "bad", latency_ms=[1.0], fault=fault)
+    code = 0 if status == "unavailable" else 1
+    run = compare(bad, well, "--runs", "50", "--timeout", "3", code=code)
+    broken, whole = run.rows
+    assert (broken.id, broken.status) == ("bad/fake/fp32", status)
+    assert words in (broken.reason or "")
+    assert broken.scores is None
+    assert whole.status == "ok"
+    assert whole.latency is not None
+    assert (whole.latency.runs, whole.latency.mean_ms) == (50, 2.0)
+
+
+def test_noise_beyond_the_models_own_spread_is_invalid(compare, tmp_path):
+    run = compare(write_fake(tmp_path, "noisy", noise=5.0), "--runs", "10", code=1)
+    assert run.rows[0].status == "invalid"
+    assert "do not match the model's" in (run.rows[0].reason or "")
+    assert run.rows[0].latency is None
+
+
+def test_the_same_file_twice_makes_two_rows(compare, tmp_path):
+    path = write_fake(tmp_path, "same")
+    run = compare(path, path, "--runs", "10")
+    assert [row.id for row in run.rows] == ["same/fake/fp32", "same-2/fake/fp32"]
+
+
+def test_strict_makes_an_unavailable_row_an_error(compare, tmp_path):
+    path = write_fake(tmp_path, "absent", fault={"how": "unavailable", "step": "open"})
+    compare(path, "--runs", "10", "--strict", code=1)
+
+
+def test_every_file_of_the_run_directory_says_the_same(compare, rtbench, tmp_path):
+    run = compare(write_fake(tmp_path, "one", latency_ms=[1.5, 2.5]), "--runs", "20")
+    folder = tmp_path / "run"
+    with (folder / "results.csv").open(newline="") as file:
+        (line,) = csv.DictReader(file)
+    assert run.rows[0].latency is not None
+    assert float(line["mean_ms"]) == run.rows[0].latency.mean_ms
+    assert line["row"] == "fake/fp32"
+    assert json.loads((folder / "result.json").read_text())["model"]["name"] == "one"
+    for name, form in (("report.md", "markdown"), ("results.csv", "csv"), ("result.json", "json")):
+        again = rtbench("report", folder, "--format", form)
+        assert again.returncode == 0, again.stderr
+        assert again.stdout.strip() == (folder / name).read_text().strip()
+
+
+def test_ctrl_c_keeps_what_was_measured(tmp_path, ten_classes):
+    path = write_fake(tmp_path, "slow", latency_ms=[])  # by the real clock, and so many runs that it lasts
+    arguments = ["compare", path, "--data", ten_classes, "--out", tmp_path / "run", "--runs", "100000000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rtbench", *map(str, arguments), "--cache-dir", str(tmp_path / "cache")],
+        cwd=tmp_path,
+        env=os.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    samples = tmp_path / "run" / "samples.csv"
+    deadline = time.monotonic() + 60
+    while not samples.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    run = read_run(tmp_path / "run")
+    assert not run.complete
+    row = run.rows[0]
+    assert row.latency is not None
+    assert 0 < row.latency.runs == sum(map(len, read_samples(tmp_path / "run")["fake/fp32"]))
+    assert any("interrupted after" in warning for warning in row.warnings)
+    assert "fake/fp32" in stdout
+
+
+@pytest.mark.parametrize("where", ["not-empty", "below-a-file"])
+def test_a_run_directory_that_cannot_be_is_found_before_measuring(rtbench, tmp_path, ten_classes, where):
+    path = write_fake(tmp_path, "one")
+    (tmp_path / "not-empty").mkdir()
+    (tmp_path / "not-empty" / "mine").write_text("kept")
+    (tmp_path / "file").write_text("kept")
+    out = tmp_path / "not-empty" if where == "not-empty" else tmp_path / "file" / "run"
+    done = rtbench("compare", path, "--data", ten_classes, "--out", out)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert (tmp_path / "not-empty" / "mine").read_text() == "kept"
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_bad_input_leaves_nothing_behind(rtbench, tmp_path):
+    done = rtbench("compare", tmp_path / "absent.pt")
+    assert done.returncode == 2
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,140 @@
+"""Crops and inputs, bit for bit those of torchvision's transforms on PIL images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision import transforms
+from torchvision.datasets.folder import pil_loader
+
+from rtbench.preprocessing import RESNET, crop, normalise
+from rtbench.records import Preprocessing
+
+BICUBIC = RESNET.model_copy(
+    update={"interpolation": "bicubic", "mean": (127 / 255, 0.5, 0.1), "std": (128 / 255, 0.3, 1.0)}
+)
+SMALL = RESNET.model_copy(update={"input_size": 33, "resize": 36})
+SMALL_BICUBIC = SMALL.model_copy(update={"interpolation": "bicubic"})
+PADDED = RESNET.model_copy(update={"input_size": 45, "resize": 32})  # crops more than there is
+SIZES = [(64, 64), (61, 97), (97, 61), (333, 40), (37, 501), (36, 36), (36, 80), (5, 7), (1, 1), (2, 150)]
+
+
+def theirs(image: Image.Image, recipe: Preprocessing) -> np.ndarray:
+    """What torchvision makes of an image that its loader has made RGB."""
+    steps = [
+        transforms.Resize(recipe.resize, getattr(transforms.InterpolationMode, recipe.interpolation.upper())),
+        transforms.CenterCrop(recipe.input_size),
+    ]
+    return np.asarray(transforms.Compose(steps)(image.convert("RGB")))
+
+
+def their_input(pixels: np.ndarray, recipe: Preprocessing) -> np.ndarray:
+    steps = [transforms.ToTensor(), transforms.Normalize(recipe.mean, recipe.std)]
+    return transforms.Compose(steps)(Image.fromarray(pixels)).numpy()
+
+
+def picture(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
+    """Noise over a slope: no two neighbours alike, and edges that show a shift by one pixel."""
+    width, height = size
+    generator = np.random.default_rng(width * 1000 + height)
+    slope = np.linspace(0, 200, width)[None, :, None] + np.linspace(0, 55, height)[:, None, None]
+    noisy = np.clip(slope * [1, 0.6, 0.3] + generator.integers(-60, 60, (height, width, 3)), 0, 255).astype(np.uint8)
+    rgb = Image.fromarray(noisy)
+    if mode == "RGBA":
+        rgb.putalpha(Image.fromarray(generator.integers(0, 256, (height, width), dtype=np.uint8)))
+        return rgb
+    if mode == "I;16":
+        return Image.fromarray(generator.integers(0, 2**16, (height, width), dtype=np.uint16))
+    return rgb if mode == "RGB" else rgb.convert(mode)
+
+
+def same(ours: np.ndarray, other: np.ndarray) -> bool:
+    return ours.dtype == other.dtype and ours.shape == other.shape and ours.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("recipe", [SMALL, SMALL_BICUBIC, PADDED, RESNET], ids=["bilinear", "bicubic", "pad", "224"])
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_a_crop_is_torchvisions(size: tuple[int, int], recipe: Preprocessing) -> None:
+    image = picture(size)
+    pixels = crop(image, recipe)
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (recipe.input_size, recipe.input_size, 3)
+    assert same(pixels, theirs(image, recipe))
+
+
+def test_a_crop_is_torchvisions_whatever_the_parity_of_its_margins() -> None:
+    for resize in range(30, 40):  # even and odd margins, and crops larger than the image
+        for side in (31, 32, 35, 36):
+            recipe = SMALL.model_copy(update={"resize": resize, "input_size": side})
+            for size in ((50, 43), (43, 50), (47, 47)):
+                assert same(crop(picture(size), recipe), theirs(picture(size), recipe)), (resize, side, size)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "lanczos", "box", "hamming"])
+def test_every_interpolation_is_torchvisions(interpolation: str) -> None:
+    recipe = SMALL.model_copy(update={"interpolation": interpolation})
+    for size in ((61, 97), (120, 50), (20, 30)):
+        assert same(crop(picture(size), recipe), theirs(picture(size), recipe))
+
+
+@pytest.mark.parametrize("recipe", [SMALL, SMALL_BICUBIC], ids=["bilinear", "bicubic"])
+@pytest.mark.parametrize("mode", ["L", "1", "LA", "P", "RGBA", "CMYK", "YCbCr", "I;16"])
+def test_every_mode_is_read_as_torchvisions_loader_reads_it(tmp_path: Path, mode: str, recipe: Preprocessing) -> None:
+    suffix = {"CMYK": "jpg", "YCbCr": "jpg"}.get(mode, "png")
+    path = tmp_path / f"image.{suffix}"
+    picture((83, 51), mode).save(path)
+    with Image.open(path) as image:
+        # JPEG is YCbCr inside and comes out as RGB whatever it was; 16 bits must have survived the file.
+        assert image.mode == ("RGB" if mode == "YCbCr" else mode)
+        pixels = crop(image, recipe)
+    assert same(pixels, theirs(pil_loader(str(path)), recipe))
+
+
+def test_a_palette_with_a_transparent_colour_is_read_as_torchvisions_loader_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "image.gif"
+    picture((60, 47), "P").save(path, transparency=3)
+    with Image.open(path) as image:
+        assert same(crop(image, SMALL), theirs(pil_loader(str(path)), SMALL))
+
+
+def test_the_image_handed_in_is_left_as_it_was() -> None:
+    image = picture((61, 97))
+    before = image.tobytes()
+    crop(image, SMALL)
+    assert (image.size, image.tobytes()) == ((61, 97), before)
+
+
+@pytest.mark.parametrize("recipe", [RESNET, BICUBIC], ids=["ImageNet", "other"])
+def test_every_grey_level_is_normalised_as_torchvision_does(recipe: Preprocessing) -> None:
+    levels = np.arange(256, dtype=np.uint8)
+    pixels = np.stack([levels, levels[::-1], np.roll(levels, 7)], axis=1).reshape(16, 16, 3)
+    batch = normalise(np.stack([pixels, 255 - pixels]), recipe)
+    assert (batch.shape, batch.dtype, batch.flags.c_contiguous) == ((2, 3, 16, 16), np.float32, True)
+    assert same(batch[0], their_input(pixels, recipe))
+    assert same(batch[1], their_input(255 - pixels, recipe))
+    # and by the formula, in double precision
+    exact = (pixels.astype(np.float64) / 255 - recipe.mean) / recipe.std
+    np.testing.assert_allclose(batch[0], exact.transpose(2, 0, 1), rtol=0, atol=2e-6)
+
+
+def test_normalising_leaves_mapped_pixels_alone(tmp_path: Path) -> None:
+    np.save(tmp_path / "pixels.npy", crop(picture((50, 50)), SMALL)[None])
+    mapped = np.load(tmp_path / "pixels.npy", mmap_mode="r")
+    batch = normalise(mapped, SMALL)
+    assert batch.flags.writeable
+    assert same(batch[0], their_input(np.array(mapped[0]), SMALL))
+
+
+def test_every_photograph_of_the_imagenet_sample(imagenet_sample: Path) -> None:
+    paths = sorted(imagenet_sample.rglob("*.JPEG"))
+    assert len(paths) == 500
+    for path in paths:
+        expected = pil_loader(str(path))
+        with Image.open(path) as image:
+            for recipe in (RESNET, BICUBIC):
+                pixels = crop(image, recipe)
+                assert same(pixels, theirs(expected, recipe)), f"{path} {recipe.interpolation}"
+        assert same(normalise(pixels[None], BICUBIC)[0], their_input(pixels, BICUBIC)), path

@@ -1,0 +1,263 @@
+"""Scores against arithmetic done by hand from the published baseline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rtbench.baselines import load_baseline, measured_baseline
+from rtbench.errors import UsageError
+from rtbench.records import Accuracy, Artifact, Baseline, Environment, Gpu, Latency, Row, Scores
+from rtbench.scores import score_rows, torch_row_for
+
+T4 = load_baseline("resnet18-t4")
+OWN = """
+name = "ours"
+latency_ms = 12.5
+top1 = 0.75
+top5 = 0.92
+size_mib = 30
+hardware = "a box"
+"""
+
+
+def machine(gpu: str | None = None) -> Environment:
+    found = Gpu(name=gpu, compute_capability="7.5", driver="570.1", memory_mib=15360) if gpu else None
+    return Environment(
+        cpu="some cpu", cores=2, threads=2, memory_mib=8192, gpu=found, os="Linux", python="3.11", packages={}
+    )
+
+
+def row(
+    name: str = "ort/fp32",
+    *,
+    model: str = "m",
+    ms: float | None = 10.0,
+    size: int = 2**20,
+    top1: float | None = None,
+    device: str = "cpu",
+    status: str = "ok",
+) -> Row:
+    runtime, precision = name.rsplit("/", 1)
+    return Row(
+        id=name,
+        model=model,
+        runtime=runtime,
+        provider=None,
+        device=device,
+        precision=precision,
+        status=status,
+        artifact=Artifact(
+            path="a.onnx", format="onnx", precision=precision, size_bytes=size, sha256="0", made_from={}, tools={}
+        ),
+        latency=None
+        if ms is None
+        else Latency(
+            runs=100,
+            rounds=10,
+            mean_ms=ms,
+            std_ms=0.1,
+            min_ms=ms / 3,
+            max_ms=ms * 3,
+            p50_ms=ms * 0.9,
+            p90_ms=ms,
+            p95_ms=ms,
+            p99_ms=ms,
+            mean_ci95_ms=(ms * 0.99, ms * 1.01),
+            stable=True,
+            warnings=[],
+        ),
+        accuracy=None
+        if top1 is None
+        else Accuracy(images=500, top1=top1, top5=0.99, top1_ci95=(0, 1), top5_ci95=(0, 1), agreement=None),
+    )
+
+
+def scores(scored: Row, *others: Row, baseline: Baseline | None = T4, gpu: str | None = None) -> Scores:
+    result = score_rows([scored, *others], baseline, machine(gpu), score_accuracy=True)[0].scores
+    assert result is not None
+    return result
+
+
+def test_the_shipped_baseline_is_the_published_one() -> None:
+    assert (T4.latency_ms, T4.top1, T4.top5, T4.size_mib) == (23.5, 0.6976, 0.8908, 44.7)
+    assert "T4" in T4.hardware
+    assert "E5-2680 v4" in T4.hardware
+
+
+def test_scores_are_the_three_formulas() -> None:
+    result = scores(row(ms=4.7, size=11_720_000, top1=0.884))
+    assert result.size == pytest.approx(44.7 * 1048576 / 11_720_000, rel=1e-12)
+    assert result.latency == pytest.approx(5.0, rel=1e-12)
+    assert result.accuracy == pytest.approx(0.884 / 0.6976, rel=1e-12)
+
+
+def test_the_baseline_itself_scores_one_three_times() -> None:
+    result = scores(row(ms=23.5, size=round(44.7 * 2**20), top1=0.6976))
+    assert (result.size, result.latency, result.accuracy) == pytest.approx((1, 1, 1), rel=1e-7)
+
+
+def test_without_labels_there_is_no_accuracy_score_and_the_others_stay() -> None:
+    result = scores(row(ms=4.7))
+    assert result.accuracy is None
+    assert result.latency == pytest.approx(5.0)
+
+
+def test_the_sample_gets_no_accuracy_score() -> None:
+    (scored,) = score_rows([row(top1=0.9)], T4, machine(), score_accuracy=False)
+    assert scored.scores is not None
+    assert scored.scores.accuracy is None
+    assert scored.scores.latency == pytest.approx(2.35)
+    assert scored.accuracy.top1 == 0.9  # measured all the same
+
+
+def test_a_top1_of_nought_is_a_score_of_nought_and_not_a_missing_one() -> None:
+    assert scores(row(top1=0.0)).accuracy == 0
+
+
+@pytest.mark.parametrize("status", ["unavailable", "failed", "invalid"])
+def test_rows_that_are_not_ok_get_no_scores(status: str) -> None:
+    bad, good = row("ort/int8", ms=1.0, top1=0.9, status=status), row("torch/fp32")
+    scored = score_rows([bad, good], T4, machine(), score_accuracy=True)
+    assert scored[0] == bad
+    assert scored[0].scores is None
+    assert scored[1].scores is not None
+
+
+def test_a_row_that_is_not_measured_yet_gets_no_scores() -> None:
+    assert score_rows([row(ms=None)], T4, machine(), score_accuracy=True)[0].scores is None
+
+
+def test_rows_come_back_in_order_with_nothing_else_changed() -> None:
+    rows = [row("torch/fp32", ms=20.0), row("ort/fp32", status="failed"), row("ort/int8", ms=5.0, top1=0.5)]
+    scored = score_rows(rows, T4, machine(), score_accuracy=True)
+    assert [each.model_copy(update={"scores": None}) for each in scored] == rows
+    assert all(each.scores is None for each in rows)
+
+
+def test_speed_up_is_over_torch_fp32_of_the_same_run() -> None:
+    torch, quick = row("torch/fp32", ms=20.0), row("ort/int8", ms=2.5)
+    assert scores(quick, torch).speedup_vs_torch == pytest.approx(8.0)
+    assert scores(torch, quick).speedup_vs_torch == 1.0
+    assert scores(quick, row("torch:cpu/fp32", ms=20.0)).speedup_vs_torch == pytest.approx(8.0)
+
+
+def test_no_speed_up_without_a_measured_torch_fp32_row() -> None:
+    others = [row("ort/fp16"), row("torch/fp16"), row("torch/fp32", ms=None, status="failed")]
+    assert scores(row(), *others).speedup_vs_torch is None
+
+
+def test_with_several_models_speed_up_is_over_the_rows_own_model() -> None:
+    a, b = row("torch/fp32", model="a", ms=30.0), row("torch/fp32", model="b", ms=60.0)
+    quick_b = row("ort/fp32", model="b", ms=6.0)
+    assert torch_row_for(quick_b, [a, b, quick_b]) is b
+    assert scores(quick_b, a, b).speedup_vs_torch == pytest.approx(10.0)
+
+
+def test_a_model_without_a_torch_row_is_compared_with_the_runs_only_one() -> None:
+    graph = row("ort/fp32", model="graph", ms=6.0)
+    a, b = row("torch/fp32", model="a", ms=30.0), row("torch/fp32", model="b", ms=60.0)
+    assert torch_row_for(graph, [graph, a]) is a
+    assert torch_row_for(graph, [graph, a, b]) is None  # either would be a guess
+    assert torch_row_for(graph, [graph]) is None
+
+
+@pytest.mark.parametrize(
+    ("gpu", "device", "expected"),
+    [
+        ("Tesla T4", "cuda", True),
+        ("NVIDIA T4", "cuda", True),
+        ("Tesla T4", "cpu", False),
+        ("NVIDIA T400 4GB", "cuda", False),
+        ("NVIDIA T4G", "cuda", False),
+        ("NVIDIA H100 80GB HBM3", "cuda", False),
+        (None, "cpu", False),
+    ],
+)
+def test_the_t4_is_known_by_its_name(gpu: str | None, device: str, expected: bool) -> None:
+    assert scores(row(device=device), gpu=gpu).on_baseline_hardware is expected
+
+
+@pytest.mark.parametrize(
+    ("gpu", "expected"), [("NVIDIA GeForce RTX 4090", True), ("NVIDIA GeForce RTX 4080", False), ("RTX 40900", False)]
+)
+def test_a_baseline_of_ones_own_may_name_a_gpu_of_two_words(gpu: str, expected: bool) -> None:
+    own = T4.model_copy(update={"name": "ours", "gpu": "RTX 4090"})
+    assert scores(row(device="cuda"), baseline=own, gpu=gpu).on_baseline_hardware is expected
+
+
+def test_a_baseline_that_names_no_gpu_is_nobodys_hardware() -> None:
+    own = T4.model_copy(update={"name": "ours", "gpu": None})
+    assert not scores(row(device="cuda"), baseline=own, gpu="Tesla T4").on_baseline_hardware
+
+
+def test_the_measured_baseline_is_torch_fp32_of_this_run() -> None:
+    rows = [
+        row("ort/fp32", ms=5.0, size=3 * 2**20, top1=0.8),
+        row("torch/fp32", ms=20.0, size=6 * 2**20, top1=0.75),
+        row("torch/fp32", model="other", ms=99.0),
+    ]
+    baseline = measured_baseline(rows, "this box")
+    assert baseline is not None
+    assert (baseline.latency_ms, baseline.size_mib, baseline.top1, baseline.top5) == (20.0, 6.0, 0.75, 0.99)
+    assert baseline.hardware == "this box"
+    assert "measured" in baseline.name
+    quick, torch, _ = score_rows(rows, baseline, machine(), score_accuracy=True)
+    assert (torch.scores.size, torch.scores.latency, torch.scores.accuracy) == (1, 1, 1)
+    assert (quick.scores.size, quick.scores.latency) == (2, 4)
+    assert quick.scores.accuracy == pytest.approx(0.8 / 0.75)
+    assert quick.scores.on_baseline_hardware
+
+
+def test_a_measured_baseline_without_labels_scores_no_accuracy() -> None:
+    baseline = measured_baseline([row("torch/fp32", ms=20.0)], "this box")
+    assert (baseline.top1, baseline.top5) == (None, None)
+    assert scores(row(top1=0.9), baseline=baseline).accuracy is None
+
+
+def test_no_measured_baseline_before_its_row_is_measured() -> None:
+    assert measured_baseline([row("torch/fp32", ms=None), row("torch/fp16"), row("ort/fp32")], "this box") is None
+    assert load_baseline("measured") is None
+    result = scores(row(top1=0.9), row("torch/fp32", ms=20.0), baseline=None)
+    assert (result.size, result.latency, result.accuracy) == (None, None, None)
+    assert not result.on_baseline_hardware
+    assert result.speedup_vs_torch == pytest.approx(2.0)
+
+
+def test_a_baseline_file_is_only_measured_here_if_it_was() -> None:
+    own = T4.model_copy(update={"name": "measured on the T4 last spring"})
+    assert not scores(row(device="cpu"), baseline=own, gpu=None).on_baseline_hardware
+
+
+def test_a_baseline_file_of_the_users(tmp_path: Path) -> None:
+    path = tmp_path / "ours.toml"
+    path.write_text(OWN)
+    assert load_baseline(str(path)) == Baseline(
+        name="ours", latency_ms=12.5, top1=0.75, top5=0.92, size_mib=30.0, hardware="a box", gpu=None
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b'name = "ours', "not valid TOML"),
+        (OWN.replace("latency_ms = 12.5\n", "").encode(), "latency_ms"),
+        (OWN.replace("30", '"big"').encode(), "size_mib"),
+        ((OWN + "latency = 3\n").encode(), "latency"),
+        (b"\xff\xfe\x00", "ours.toml"),
+    ],
+    ids=["no TOML", "missing field", "wrong kind", "unknown field", "not text"],
+)
+def test_a_bad_baseline_file_is_named_with_what_is_wrong_in_it(tmp_path: Path, text: bytes, words: str) -> None:
+    path = tmp_path / "ours.toml"
+    path.write_bytes(text)
+    with pytest.raises(UsageError) as caught:
+        load_baseline(str(path))
+    assert words in caught.value.message
+    assert str(path) in caught.value.message
+
+
+def test_an_unknown_baseline_is_named_with_those_that_there_are() -> None:
+    with pytest.raises(UsageError, match=r"no baseline 'resnet19'.*resnet18-t4.*measured"):
+        load_baseline("resnet19")

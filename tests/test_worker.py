@@ -1,0 +1,167 @@
+"""The worker process, against a host that misbehaves in every way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rtbench.errors import RuntimeUnavailable, UsageError, WorkerFailed
+from rtbench.worker import Worker
+
+HOST = f"{__name__}:Misbehaving"
+
+
+class Misbehaving:
+    """Lives in the child."""
+
+    def __init__(self, report):
+        self.report = report
+
+    def add(self, first, second=0):
+        print("printed by the child")
+        return first + second
+
+    def count(self, total):
+        for done in range(total):
+            self.report("counting", done + 1, total)
+        return total
+
+    def unavailable(self):
+        raise RuntimeUnavailable("no driver", "install it")
+
+    def divide(self):
+        return 1 / 0
+
+    def exit(self):
+        os._exit(3)
+
+    def kill(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def segfault(self):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    def sleep(self):
+        time.sleep(600)
+
+    def pid(self):
+        return os.getpid()
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    workers = []
+
+    def make(timeout_s=60.0):
+        worker = Worker(HOST, log=tmp_path / "worker.log", timeout_s=timeout_s, threads=1)
+        workers.append(worker)
+        return worker
+
+    yield make
+    for worker in workers:
+        worker.close()
+
+
+def test_values_come_back_and_prints_go_to_the_log(start, tmp_path):
+    worker = start()
+    assert worker.call("add", 2, second=3) == 5
+    assert worker.call("add", 4) == 4
+    worker.close()
+    assert (tmp_path / "worker.log").read_text().count("printed by the child") == 2
+
+
+def test_progress_arrives_in_order_before_the_value(start):
+    seen = []
+    assert start().call("count", 3, on_progress=lambda *each: seen.append(each)) == 3
+    assert seen == [("counting", 1, 3), ("counting", 2, 3), ("counting", 3, 3)]
+
+
+def test_the_childs_own_error_is_raised_and_the_child_lives_on(start):
+    worker = start()
+    with pytest.raises(RuntimeUnavailable) as caught:
+        worker.call("unavailable")
+    assert (caught.value.message, caught.value.remedy) == ("no driver", "install it")
+    assert worker.call("add", 1) == 1
+
+
+def test_a_bug_keeps_its_traceback_in_the_log(start, tmp_path):
+    with pytest.raises(WorkerFailed, match="ZeroDivisionError"):
+        start().call("divide")
+    assert "return 1 / 0" in (tmp_path / "worker.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [("exit", "exited with code 3"), ("kill", r"SIGKILL \(out of memory\?\)"), ("segfault", "SIGSEGV")],
+)
+def test_death_is_told_with_its_cause(start, method, words):
+    with pytest.raises(WorkerFailed, match=words):
+        start().call(method)
+
+
+def test_a_hung_child_is_killed(start):
+    worker = start(timeout_s=2.0)
+    pid = worker.call("pid")
+    with pytest.raises(WorkerFailed, match="no answer for 2 s in sleep"):
+        worker.call("sleep")
+    assert not psutil.pid_exists(pid)
+
+
+def test_a_paused_child_stands_still_until_resumed(start):
+    worker = start()
+    process = psutil.Process(worker.call("pid"))
+    worker.pause()
+    deadline = time.monotonic() + 10
+    while process.status() != psutil.STATUS_STOPPED and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.status() == psutil.STATUS_STOPPED
+    worker.resume()
+    assert worker.call("add", 1) == 1
+
+
+def test_closing_ends_a_paused_child(start):
+    worker = start()
+    pid = worker.call("pid")
+    worker.pause()
+    worker.close()
+    assert not psutil.pid_exists(pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
+def test_a_paused_child_dies_with_its_parent(tmp_path):
+    script = (
+        "import os, sys; from pathlib import Path; from rtbench.worker import Worker;"
+        f"worker = Worker('{HOST}', log=Path('{tmp_path}/log'), timeout_s=60, threads=1);"
+        "print(worker.call('pid'), flush=True); worker.pause(); os.kill(os.getpid(), 9)"
+    )
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    parent = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
+    assert parent.returncode == -signal.SIGKILL, parent.stderr
+    pid = int(parent.stdout)
+    deadline = time.monotonic() + 10
+    while _runs(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _runs(pid)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_an_error_survives_the_way_between_processes():
+    import pickle
+
+    error = pickle.loads(pickle.dumps(UsageError("it is empty", "fill it")))
+    assert isinstance(error, UsageError)
+    assert str(error) == "it is empty; fill it"
