@@ -28,16 +28,16 @@ def load_baseline(name: str) -> Baseline | None:
     folder = resources.files("rtbench") / "data" / "baselines"
     shipped = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir())
     if name in shipped:
-        text = (folder / f"{name}.toml").read_text(encoding="utf-8")
+        content = (folder / f"{name}.toml").read_bytes()
     elif Path(name).is_file():
-        text = Path(name).read_text(encoding="utf-8")
+        content = Path(name).read_bytes()
     else:
         raise UsageError(
             f"there is no baseline {name!r}", f"use {', '.join(shipped)}, {MEASURED}, or the path of a TOML file"
         )
     try:
-        return Baseline.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+        return Baseline.model_validate(tomllib.loads(content.decode()))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"baseline {name} is not valid TOML: {error}", "mend the file") from None
     except ValidationError as error:
         first = error.errors()[0]
@@ -56,6 +56,7 @@ def measured_baseline(rows: Sequence[Row], hardware: str) -> Baseline | None:
                 top5=row.accuracy.top5 if row.accuracy else None,
                 size_mib=row.artifact.size_bytes / 2**20,
                 hardware=hardware,
+                measured=True,
             )
     return None
 

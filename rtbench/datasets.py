@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -79,7 +80,12 @@ def read_images(folder: Path) -> ImageSet:
     """Every image below a folder, unlabelled, in the order of their paths."""
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder", "name a folder of images")
-    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    paths = sorted(
+        Path(parent, name)
+        for parent, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if Path(name).suffix.lower() in SUFFIXES
+    )
     if not paths:
         raise UsageError(f"{folder} has no images in it", f"put files ending in {', '.join(sorted(SUFFIXES))} there")
     return ImageSet(str(folder), tuple(ImageFile(path, path.relative_to(folder).as_posix()) for path in paths))

@@ -34,8 +34,8 @@ def judge(reference: Array, outputs: Array, precision: Precision) -> tuple[Liter
     """Compare outputs with the model's own, both (N, classes) and finite, over the same images.
 
     Where only one of the two are probabilities, the other is put through softmax first. An untrained
-    network's outputs hardly depend on its input: their spread drowns in rounding, fidelity cannot be
-    judged, and only an error far beyond rounding makes the outputs invalid.
+    network's outputs hardly depend on its input: where rounding alone may pass the limit, fidelity cannot
+    be judged, and only an error far beyond rounding makes the outputs invalid.
     """
     if _are_probabilities(outputs) and not _are_probabilities(reference):
         reference = _softmax(reference)
@@ -46,7 +46,7 @@ def judge(reference: Array, outputs: Array, precision: Precision) -> tuple[Liter
     size = _rms(own)
     spread = _rms(own - own.mean(axis=0))
     rounding = ROUNDING[precision] * size
-    judged = len(own) > 1 and spread > 2 * rounding
+    judged = len(own) > 1 and LIMIT[precision] * spread > rounding
     relative = error / spread if spread > 0 else None
     agreement = float((own.argmax(axis=1) == theirs.argmax(axis=1)).mean())
 

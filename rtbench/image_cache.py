@@ -60,6 +60,9 @@ def cache_images(
     partial = folder / f"{key}.{os.getpid()}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_keep(folder, error) from error
+    try:
         pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(count, side, side, 3))
         with ThreadPoolExecutor(threads) as pool:  # Pillow decodes and resizes outside the GIL
             decoded = pool.map(lambda file: _decode(file, recipe), images.files)
@@ -73,26 +76,37 @@ def cache_images(
         meta_path.write_text(json.dumps({"source": images.source, "fingerprint": fingerprint}), encoding="utf-8")
         partial.replace(pixels_path)
     except OSError as error:
-        raise UsageError(
-            f"decoded images cannot be kept in {folder}: {error.strerror}", "free some space or name a --cache-dir"
-        ) from error
+        raise _cannot_keep(folder, error) from error
     finally:
         partial.unlink(missing_ok=True)
     return CachedImages(pixels_path, count, fingerprint)
+
+
+def _cannot_keep(folder: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"decoded images cannot be kept in {folder}: {error.strerror}", "free some space or name a --cache-dir"
+    )
+
+
+def _cannot_read(file: ImageFile, error: OSError) -> UsageError:
+    return UsageError(f"{file.path} cannot be read: {error.strerror}", "remove or replace it")
 
 
 def _decode(file: ImageFile, recipe: Preprocessing) -> tuple[NDArray[np.uint8], str]:
     try:
         content = file.path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{file.path} cannot be read: {error.strerror}", "remove or replace it") from None
+        raise _cannot_read(file, error) from None
     return crop(file.decode(BytesIO(content)), recipe), hashlib.sha256(content).hexdigest()
 
 
 def _key(images: ImageSet, recipe: Preprocessing) -> str:
     def stamp(file: ImageFile) -> list[Any]:
-        stat = file.path.stat()
-        return [str(file.path.resolve()), stat.st_size, stat.st_mtime_ns, file.label, file.box]
+        try:
+            stat = file.path.stat()
+        except OSError as error:
+            raise _cannot_read(file, error) from None
+        return [str(file.path.resolve()), file.name, stat.st_size, stat.st_mtime_ns, file.label, file.box]
 
     geometry = recipe.model_dump(include={"input_size", "resize", "interpolation"})
     depends_on = [VERSION, PIL.__version__, geometry, [stamp(file) for file in images.files]]

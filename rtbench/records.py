@@ -124,7 +124,9 @@ class Baseline(Record):
     size_mib: float
     hardware: str
     gpu: str | None = None
-    """What the GPU's name contains on baseline hardware."""
+    """The word or words in the GPU's name that mean baseline hardware."""
+    measured: bool = False
+    """True for a row of this very run."""
 
 
 class Dataset(Record):

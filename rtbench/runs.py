@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import shutil
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ class RunDirectory:
             raise UsageError(f"{path} is there already and not an empty folder", "choose another --out")
         self.path = path
         check_writable(path)
-        self._made = next((parent for parent in reversed([path, *path.parents]) if not parent.exists()), None)
+        self._made = [folder for folder in (path, *path.parents) if not folder.exists()]
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -36,7 +37,10 @@ class RunDirectory:
 
     def discard(self) -> None:
         """Take back what was made, for a comparison that never came to measuring."""
-        shutil.rmtree(self._made or self.logs, ignore_errors=True)
+        shutil.rmtree(self.logs, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another run lies there by now
+            for folder in self._made:
+                folder.rmdir()
 
     @property
     def logs(self) -> Path:
@@ -82,7 +86,7 @@ def read_run(path: Path) -> Run:
     """The record of a run directory, or of a `result.json` itself; UsageError where it is none."""
     file = path / RESULT if path.is_dir() else path
     try:
-        return Run.model_validate_json(file.read_text(encoding="utf-8"))
+        return Run.model_validate_json(file.read_bytes())
     except FileNotFoundError:
         raise UsageError(
             f"{path} is no run directory (it has no {RESULT})", "name a folder that compare wrote"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rtbench.baselines import MEASURED, is_torch_fp32
+from rtbench.baselines import is_torch_fp32
 from rtbench.records import Baseline, Environment, Row, Scores
 
 
@@ -48,7 +48,7 @@ def torch_row_for(row: Row, rows: Sequence[Row]) -> Row | None:
 
 
 def _on_baseline_hardware(row: Row, baseline: Baseline, environment: Environment) -> bool:
-    if baseline.name.startswith(MEASURED):
+    if baseline.measured:
         return True
     gpu = environment.gpu
-    return bool(row.device == "cuda" and gpu and baseline.gpu and baseline.gpu in gpu.name.split())
+    return bool(row.device == "cuda" and gpu and baseline.gpu and f" {baseline.gpu} " in f" {gpu.name} ")

@@ -39,8 +39,10 @@ def export(folder: Path, cache: Path, *arguments: str, code: int = 0) -> str:
     import sys
 
     done = subprocess.run(
-        [sys.executable, "-m", "rtbench", "export", "efficientnet_lite0", "--out", str(folder)]
-        + ["--calibration-images", str(CALIBRATION_IMAGES), "--cache-dir", str(cache), *arguments],
+        [
+            *[sys.executable, "-m", "rtbench", "export", "efficientnet_lite0", "--out", str(folder)],
+            *["--calibration-images", str(CALIBRATION_IMAGES), "--cache-dir", str(cache), *arguments],
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -116,7 +118,7 @@ def test_sizes_and_hashes_are_those_of_the_files(exported):
         path = exported / name
         manifest = Artifact.model_validate_json(path.with_suffix(".json").read_text())
         sizes[name] = manifest.size_bytes
-        assert manifest.size_bytes == os.path.getsize(path)
+        assert manifest.size_bytes == path.stat().st_size
         assert manifest.sha256 == artifacts.file_sha256(path)
         if manifest.format == "onnx":
             assert manifest.check is not None
@@ -238,7 +240,7 @@ def test_weights_past_the_limit_of_one_file_lie_beside_it(monkeypatch, tmp_path)
     fp32, fp16, int8 = (tmp_path / f"{name}.onnx" for name in ("fp32", "fp16", "int8"))
     onnx_export.write_fp32(module, None, 224, fp32)
     onnx_export.write_fp16(fp32, fp16)
-    write_int8(fp32, int8, iter([batch] * 4), 4, "minmax", lambda done, total: None)
+    write_int8(fp32, int8, iter([batch] * 4), 4, "minmax", lambda *_: None)
     with torch.inference_mode():
         expected = module(torch.from_numpy(batch)).numpy()
     for path, tolerance in ((fp32, 1e-4), (fp16, 0.02), (int8, 0.5)):
@@ -249,7 +251,7 @@ def test_weights_past_the_limit_of_one_file_lie_beside_it(monkeypatch, tmp_path)
         assert error < tolerance, path
 
 
-def test_a_damaged_result_of_quantisation_is_reported_by_export(monkeypatch, exported, image_cache, tmp_path):
+def test_a_damaged_result_of_quantisation_is_reported_by_export(exported, image_cache, tmp_path):
     """A manifest that says `ok` is not believed of a file that has since become another."""
     folder = tmp_path / "copy"
     shutil.copytree(exported, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import onnx
 import onnx_ir
 import torch
 
-from rtbench.artifacts import external_data
 from rtbench.errors import ExportFailed
 
 OPSET = 20
@@ -100,12 +100,12 @@ def check(path: Path) -> None:
     onnx.checker.check_model(str(path), full_check=True)
 
 
-def large(path: Path) -> bool:
-    return weights_size(onnx.load(path, load_external_data=False)) > ONE_FILE_LIMIT or bool(external_data(path))
-
-
 def weights_size(graph: onnx.ModelProto) -> int:
-    return sum(len(tensor.raw_data) or onnx.numpy_helper.to_array(tensor).nbytes for tensor in graph.graph.initializer)
+    """Bytes of the initializers, wherever they are stored."""
+    return sum(
+        math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        for tensor in graph.graph.initializer
+    )
 
 
 def quiet_loggers() -> None:

@@ -17,6 +17,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from rtbench.artifacts import external_data
 from rtbench.export import onnx as onnx_export
 from rtbench.terms import CalibrationMethod as Method
 
@@ -54,7 +55,7 @@ def write_int8(
     `images` are single inputs, float32 (1, 3, H, W), already normalised.
     """
     logging.getLogger().setLevel(logging.ERROR)  # the quantiser warns through the root logger
-    large = onnx_export.large(fp32)
+    large = bool(external_data(fp32))
     prepared = path.with_name("prepared.onnx")
     quant_pre_process(
         str(fp32),
