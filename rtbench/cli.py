@@ -7,19 +7,40 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rtbench.cli_options import (
+    Arch,
+    CacheDir,
+    Calibration,
+    CalibrationImages,
+    InputSize,
+    Interp,
+    Mean,
+    Method,
+    Precisions,
+    RandomWeights,
+    Resize,
+    Std,
+    Threads,
+    Timeout,
+    TrustPickle,
+    Weights,
+    make_place,
+    model_options,
+    option,
+    parse_names,
+    parse_precisions,
+)
 from rtbench.errors import RtbenchError, UsageError
-from rtbench.terms import CalibrationMethod, Interpolation, Precision, ReportFormat
+from rtbench.terms import ReportFormat
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from rtbench.options import ModelOptions
-    from rtbench.prepare import Place
-    from rtbench.records import Run, Triple
+    from rtbench.records import Run
 
 app = typer.Typer(
     name="rtbench",
@@ -29,41 +50,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-PRECISIONS = ("fp32", "fp16", "int8")
 INTERRUPTED = 130
 PIPED_WIDTH = 120
-
-
-def _option(*names: str, help: str, metavar: str | None = None, min: int | None = None) -> Any:
-    return typer.Option(*names, help=help, metavar=metavar, min=min, show_default=True)
-
-
-Arch = Annotated[str | None, _option("--arch", help="Architecture of a state dict, where it is not recognised.")]
-Weights = Annotated[
-    Path | None, _option("--weights", help="State dict for a model given by name, instead of downloading.")
-]
-RandomWeights = Annotated[
-    bool, typer.Option("--random-weights", help="Leave a model given by name untrained: for speed and size only.")
-]
-TrustPickle = Annotated[
-    bool, typer.Option("--trust-pickle", help="Unpickle whole modules, which runs code out of the file.")
-]
-InputSize = Annotated[int | None, _option("--input-size", help="Side of the square input, in pixels.", min=1)]
-Resize = Annotated[int | None, _option("--resize", help="Shorter side of the image before the centre crop.", min=1)]
-Interp = Annotated[Interpolation | None, _option("--interpolation", help="How images are resized.")]
-Mean = Annotated[str | None, _option("--mean", help="Mean of each channel, on [0, 1].", metavar="R,G,B")]
-Std = Annotated[str | None, _option("--std", help="Standard deviation of each channel.", metavar="R,G,B")]
-Precisions = Annotated[str, _option("--precisions", help="Precisions of the artifacts.", metavar="LIST")]
-Calibration = Annotated[
-    Path | None, _option("--calibration", help="Folder of images to calibrate INT8 with.", metavar="DIR")
-]
-CalibrationImages = Annotated[int, _option("--calibration-images", help="How many of them, evenly spread.", min=1)]
-Method = Annotated[CalibrationMethod, _option("--calibration-method", help="How INT8 ranges are found.")]
-Threads = Annotated[
-    int | None, _option("--threads", help="Threads for every runtime.  [default: physical cores]", min=1)
-]
-Timeout = Annotated[float, _option("--timeout", help="Seconds of silence after which a worker process counts as hung.")]
-CacheDir = Annotated[Path | None, _option("--cache-dir", help="Where decoded images are kept.", metavar="DIR")]
 
 
 @app.callback(invoke_without_command=True)
@@ -82,7 +70,7 @@ def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A torchvision name, or a model file.")],
     precisions: Precisions = "fp32,fp16,int8",
     out: Annotated[
-        Path | None, _option("--out", help="Folder of the artifacts.  [default: engines/NAME-HASH]", metavar="DIR")
+        Path | None, option("--out", help="Folder of the artifacts.  [default: engines/NAME-HASH]", metavar="DIR")
     ] = None,
     calibration: Calibration = None,
     calibration_images: CalibrationImages = 256,
@@ -110,10 +98,10 @@ def export(
     from rtbench.progress import ProgressBar
     from rtbench.report.exported import render_exported
 
-    options = _model_options(arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std)
-    chosen = _precisions(precisions)
+    options = model_options(arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std)
+    chosen = parse_precisions(precisions)
     logs = Path(tempfile.mkdtemp(prefix="rtbench-"))
-    place = _place(out, logs, threads, timeout, cache_dir)
+    place = make_place(out, logs, threads, timeout, cache_dir)
     check_writable(place.folder or place.engines)
     with ProgressBar() as progress:
         prepared = prepare(
@@ -145,25 +133,23 @@ def compare(
     ] = None,
     runtimes: Annotated[
         str | None,
-        _option(
-            "--runtimes", help="torch, ort, ort:cpu, ort:cuda, ...  [default: all of this machine]", metavar="LIST"
-        ),
+        option("--runtimes", help="torch, ort, ort:cpu, ort:cuda, ...  [default: all of this machine]", metavar="LIST"),
     ] = None,
     precisions: Precisions = "fp32,fp16,int8",
     data: Annotated[
-        Path | None, _option("--data", help="Images in a folder for each class, for accuracy.", metavar="DIR")
+        Path | None, option("--data", help="Images in a folder for each class, for accuracy.", metavar="DIR")
     ] = None,
-    limit: Annotated[int | None, _option("--limit", help="Use N of them, evenly spread.", min=1)] = None,
-    runs: Annotated[int, _option("--runs", help="Timed runs of each row.", min=1)] = 1000,
-    warmup: Annotated[int, _option("--warmup", help="Untimed runs of each row before them.", min=0)] = 20,
+    limit: Annotated[int | None, option("--limit", help="Use N of them, evenly spread.", min=1)] = None,
+    runs: Annotated[int, option("--runs", help="Timed runs of each row.", min=1)] = 1000,
+    warmup: Annotated[int, option("--warmup", help="Untimed runs of each row before them.", min=0)] = 20,
     baseline: Annotated[
-        str, _option("--baseline", help="A name, a TOML file, or: measured.", metavar="NAME|FILE")
+        str, option("--baseline", help="A name, a TOML file, or: measured.", metavar="NAME|FILE")
     ] = "resnet18-t4",
     reference: Annotated[
-        str | None, _option("--reference", help="Model to judge .onnx files by.", metavar="MODEL")
+        str | None, option("--reference", help="Model to judge .onnx files by.", metavar="MODEL")
     ] = None,
     out: Annotated[
-        Path | None, _option("--out", help="The run directory.  [default: runs/TIME-NAME]", metavar="DIR")
+        Path | None, option("--out", help="The run directory.  [default: runs/TIME-NAME]", metavar="DIR")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 where a row is unavailable too.")] = False,
     calibration: Calibration = None,
@@ -187,9 +173,9 @@ def compare(
     Example: rtbench compare model.pt --runtimes torch,ort --data /data/imagenet/val
     """
     from rtbench.artifacts import check_writable
-    from rtbench.compare import Plan
     from rtbench.compare import compare as run_comparison
     from rtbench.options import CalibrationOptions
+    from rtbench.plan import Plan
     from rtbench.progress import ProgressBar
     from rtbench.report.markdown import render_markdown
     from rtbench.report.table import render_table
@@ -197,16 +183,16 @@ def compare(
     from rtbench.runs import RunDirectory
     from rtbench.sample import ARCH
 
-    options = _model_options(arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std)
+    options = model_options(arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std)
     sources = tuple(models) if models else (ARCH,)
-    chosen = _precisions(precisions)
+    chosen = parse_precisions(precisions)
     directory = RunDirectory(out or _default_run_path(sources[0]))
     try:
-        place = _place(None, directory.logs, threads, timeout, cache_dir)
+        place = make_place(None, directory.logs, threads, timeout, cache_dir)
         check_writable(place.engines)
         plan = Plan(
             sources=sources,
-            runtimes=_names(runtimes) if runtimes else None,
+            runtimes=parse_names(runtimes) if runtimes else None,
             precisions=chosen,
             runs=runs,
             warmup=warmup,
@@ -234,10 +220,8 @@ def compare(
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
-    format: Annotated[ReportFormat, _option("--format", help="How to render it.")] = "table",
-    output: Annotated[
-        Path | None, _option("--output", help="Write there instead of to stdout.", metavar="FILE")
-    ] = None,
+    format: Annotated[ReportFormat, option("--format", help="How to render it.")] = "table",
+    output: Annotated[Path | None, option("--output", help="Write there instead of to stdout.", metavar="FILE")] = None,
 ) -> None:
     """Render a finished run again, without measuring.
 
@@ -300,79 +284,6 @@ def _exit_code(run: Run, *, strict: bool) -> int:
         return INTERRUPTED
     bad = {"failed", "invalid"} | ({"unavailable"} if strict else set())
     return int(any(row.status in bad for row in run.rows))
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-
-
-def _precisions(text: str) -> tuple[Precision, ...]:
-    import difflib
-
-    names = _names(text)
-    for name in names:
-        if name not in PRECISIONS:
-            near = difflib.get_close_matches(name, PRECISIONS, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(PRECISIONS)}"
-            raise UsageError(f"there is no precision {name!r}", hint)
-    if not names:
-        raise UsageError("--precisions is empty", f"there are {', '.join(PRECISIONS)}")
-    return cast("tuple[Precision, ...]", names)
-
-
-def _triple(option: str, text: str | None) -> Triple | None:
-    if text is None:
-        return None
-    try:
-        red, green, blue = (float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"{option} {text} is not three numbers", f"write {option} 0.5,0.5,0.5") from None
-    return red, green, blue
-
-
-def _model_options(
-    arch: str | None,
-    weights: Path | None,
-    random_weights: bool,
-    trust_pickle: bool,
-    input_size: int | None,
-    resize: int | None,
-    interpolation: Interpolation | None,
-    mean: str | None,
-    std: str | None,
-) -> ModelOptions:
-    from rtbench.options import ModelOptions
-
-    deviation = _triple("--std", std)
-    if deviation and min(deviation) <= 0:
-        raise UsageError(f"--std {std} has a number that is not above 0", "write --std 0.5,0.5,0.5")
-    return ModelOptions(
-        arch=arch,
-        weights=weights,
-        random_weights=random_weights,
-        trust_pickle=trust_pickle,
-        input_size=input_size,
-        resize=resize,
-        interpolation=interpolation,
-        mean=_triple("--mean", mean),
-        std=deviation,
-    )
-
-
-def _place(out: Path | None, logs: Path, threads: int | None, timeout: float, cache_dir: Path | None) -> Place:
-    import platformdirs
-
-    from rtbench.environment import available_cores
-    from rtbench.prepare import Place
-
-    return Place(
-        engines=Path("engines"),
-        folder=out,
-        cache=cache_dir or platformdirs.user_cache_path("rtbench") / "images",
-        logs=logs,
-        threads=threads or available_cores(),
-        timeout_s=timeout,
-    )
 
 
 def _default_run_path(source: str) -> Path:

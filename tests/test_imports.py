@@ -16,9 +16,9 @@ WAY = [
     {"latency", "fidelity", "accuracy", "sessions"},
     {"environment", "runs"},
     {"baselines", "scores"},
-    {"progress", "prepare", "compare", "doctor"},
+    {"progress", "prepare", "plan", "compare", "doctor"},
     {"report"},
-    {"cli", "__main__"},
+    {"cli", "cli_options", "__main__"},
 ]
 HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "numpy", "scipy", "PIL", "rich"}
 

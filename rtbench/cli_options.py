@@ -1,0 +1,123 @@
+"""The options that several commands share, and how their text is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from rtbench.errors import UsageError
+from rtbench.terms import CalibrationMethod, Interpolation, Precision
+
+if TYPE_CHECKING:
+    from rtbench.options import ModelOptions
+    from rtbench.prepare import Place
+    from rtbench.records import Triple
+
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+def option(*names: str, help: str, metavar: str | None = None, min: int | None = None) -> Any:
+    return typer.Option(*names, help=help, metavar=metavar, min=min, show_default=True)
+
+
+Arch = Annotated[str | None, option("--arch", help="Architecture of a state dict, where it is not recognised.")]
+Weights = Annotated[
+    Path | None, option("--weights", help="State dict for a model given by name, instead of downloading.")
+]
+RandomWeights = Annotated[
+    bool, typer.Option("--random-weights", help="Leave a model given by name untrained: for speed and size only.")
+]
+TrustPickle = Annotated[
+    bool, typer.Option("--trust-pickle", help="Unpickle whole modules, which runs code out of the file.")
+]
+InputSize = Annotated[int | None, option("--input-size", help="Side of the square input, in pixels.", min=1)]
+Resize = Annotated[int | None, option("--resize", help="Shorter side of the image before the centre crop.", min=1)]
+Interp = Annotated[Interpolation | None, option("--interpolation", help="How images are resized.")]
+Mean = Annotated[str | None, option("--mean", help="Mean of each channel, on [0, 1].", metavar="R,G,B")]
+Std = Annotated[str | None, option("--std", help="Standard deviation of each channel.", metavar="R,G,B")]
+Precisions = Annotated[str, option("--precisions", help="Precisions of the artifacts.", metavar="LIST")]
+Calibration = Annotated[
+    Path | None, option("--calibration", help="Folder of images to calibrate INT8 with.", metavar="DIR")
+]
+CalibrationImages = Annotated[int, option("--calibration-images", help="How many of them, evenly spread.", min=1)]
+Method = Annotated[CalibrationMethod, option("--calibration-method", help="How INT8 ranges are found.")]
+Threads = Annotated[
+    int | None, option("--threads", help="Threads for every runtime.  [default: physical cores]", min=1)
+]
+Timeout = Annotated[float, option("--timeout", help="Seconds of silence after which a worker process counts as hung.")]
+CacheDir = Annotated[Path | None, option("--cache-dir", help="Where decoded images are kept.", metavar="DIR")]
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def parse_precisions(text: str) -> tuple[Precision, ...]:
+    import difflib
+
+    names = parse_names(text)
+    for name in names:
+        if name not in PRECISIONS:
+            near = difflib.get_close_matches(name, PRECISIONS, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(PRECISIONS)}"
+            raise UsageError(f"there is no precision {name!r}", hint)
+    if not names:
+        raise UsageError("--precisions is empty", f"there are {', '.join(PRECISIONS)}")
+    return cast("tuple[Precision, ...]", names)
+
+
+def _triple(option: str, text: str | None) -> Triple | None:
+    if text is None:
+        return None
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} {text} is not three numbers", f"write {option} 0.5,0.5,0.5") from None
+    return red, green, blue
+
+
+def model_options(
+    arch: str | None,
+    weights: Path | None,
+    random_weights: bool,
+    trust_pickle: bool,
+    input_size: int | None,
+    resize: int | None,
+    interpolation: Interpolation | None,
+    mean: str | None,
+    std: str | None,
+) -> ModelOptions:
+    from rtbench.options import ModelOptions
+
+    deviation = _triple("--std", std)
+    if deviation and min(deviation) <= 0:
+        raise UsageError(f"--std {std} has a number that is not above 0", "write --std 0.5,0.5,0.5")
+    return ModelOptions(
+        arch=arch,
+        weights=weights,
+        random_weights=random_weights,
+        trust_pickle=trust_pickle,
+        input_size=input_size,
+        resize=resize,
+        interpolation=interpolation,
+        mean=_triple("--mean", mean),
+        std=deviation,
+    )
+
+
+def make_place(out: Path | None, logs: Path, threads: int | None, timeout: float, cache_dir: Path | None) -> Place:
+    import platformdirs
+
+    from rtbench.environment import available_cores
+    from rtbench.prepare import Place
+
+    return Place(
+        engines=Path("engines"),
+        folder=out,
+        cache=cache_dir or platformdirs.user_cache_path("rtbench") / "images",
+        logs=logs,
+        threads=threads or available_cores(),
+        timeout_s=timeout,
+    )
