@@ -10,7 +10,7 @@ ARGS  ?=
 COMPARE = $(MODEL) $(if $(DATA),--data '$(DATA)') $(if $(RUNTIMES),--runtimes '$(RUNTIMES)') \
           $(if $(PRECISIONS),--precisions '$(PRECISIONS)') $(if $(RUNS),--runs $(RUNS)) $(if $(OUT),--out '$(OUT)') $(ARGS)
 
-.PHONY: help install compare export doctor test check format clean
+.PHONY: help install compare export doctor test check format benchmark clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | column -t -s '|'
@@ -43,6 +43,9 @@ check: $(STAMP) ## lint, formatting and types
 format: $(STAMP) ## format the code
 	$(BIN)/ruff check --fix rtbench tests benchmarks
 	$(BIN)/ruff format rtbench tests benchmarks
+
+benchmark: $(STAMP) ## run BENCH=main_job with the images in DATA=
+	$(BIN)/python benchmarks/$(BENCH).py $(if $(DATA),--data '$(DATA)') $(ARGS)
 
 clean: ## remove .venv and caches; runs/ and engines/ stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build *.egg-info
