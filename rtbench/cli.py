@@ -32,10 +32,11 @@ from rtbench.cli_options import (
     model_options,
     option,
     parse_names,
+    parse_percent,
     parse_precisions,
 )
 from rtbench.errors import RtbenchError, UsageError
-from rtbench.terms import ReportFormat
+from rtbench.terms import ReportFormat, Scenario
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -140,8 +141,22 @@ def compare(
         Path | None, option("--data", help="Images in a folder for each class, for accuracy.", metavar="DIR")
     ] = None,
     limit: Annotated[int | None, option("--limit", help="Use N of them, evenly spread.", min=1)] = None,
-    runs: Annotated[int, option("--runs", help="Timed runs of each row.", min=1)] = 1000,
-    warmup: Annotated[int, option("--warmup", help="Untimed runs of each row before them.", min=0)] = 20,
+    runs: Annotated[
+        int | None,
+        option("--runs", help="Timed runs of each row.  [default: 1000; with --target-ci at least 250]", min=1),
+    ] = None,
+    target_ci: Annotated[
+        str | None,
+        option("--target-ci", help="Time until each mean is known to within this, as 1%.", metavar="PERCENT"),
+    ] = None,
+    max_time: Annotated[float, option("--max-time", help="Seconds after which --target-ci gives up.")] = 600.0,
+    warmup: Annotated[
+        int | None,
+        option("--warmup", help="Untimed runs of each row before them.  [default: until it has settled]", min=0),
+    ] = None,
+    scenario: Annotated[
+        Scenario | None, option("--scenario", help="Let MLPerf's load generator drive each row too.")
+    ] = None,
     baseline: Annotated[
         str, option("--baseline", help="A name, a TOML file, or: measured.", metavar="NAME|FILE")
     ] = "resnet18-t4",
@@ -174,8 +189,9 @@ def compare(
     """
     from rtbench.artifacts import check_writable
     from rtbench.compare import compare as run_comparison
+    from rtbench.mlperf import require_loadgen
     from rtbench.options import CalibrationOptions
-    from rtbench.plan import Plan
+    from rtbench.plan import Plan, Sampling
     from rtbench.progress import ProgressBar
     from rtbench.report.markdown import render_markdown
     from rtbench.report.table import render_table
@@ -184,6 +200,16 @@ def compare(
     from rtbench.sample import ARCH
 
     options = model_options(arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std)
+    target = parse_percent("--target-ci", target_ci) if target_ci else None
+    sampling = Sampling(
+        runs=runs or (1000 if target is None else 250),
+        warmup=warmup,
+        target_ci=target,
+        max_time_s=max_time,
+        scenario=scenario,
+    )
+    if scenario:
+        require_loadgen()
     sources = tuple(models) if models else (ARCH,)
     chosen = parse_precisions(precisions)
     directory = RunDirectory(out or _default_run_path(sources[0]))
@@ -194,8 +220,7 @@ def compare(
             sources=sources,
             runtimes=parse_names(runtimes) if runtimes else None,
             precisions=chosen,
-            runs=runs,
-            warmup=warmup,
+            sampling=sampling,
             baseline=baseline,
             place=place,
             command=("rtbench", *sys.argv[1:]),

@@ -121,3 +121,14 @@ def make_place(out: Path | None, logs: Path, threads: int | None, timeout: float
         threads=threads or available_cores(),
         timeout_s=timeout,
     )
+
+
+def parse_percent(name: str, text: str) -> float:
+    """`1%` or `0.01`, as a fraction."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise UsageError(f"{name} {text} is no share between 0 and 1", f"write {name} 1%")
+    return value

@@ -9,19 +9,19 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from rtbench import latency
 from rtbench.accuracy import score_predictions
 from rtbench.baselines import MEASURED, is_torch_fp32, load_baseline, measured_baseline
+from rtbench.conditions import Monitor
 from rtbench.environment import find_gpu, read_environment
-from rtbench.errors import InvalidOutput, RtbenchError, RuntimeUnavailable, UsageError
+from rtbench.errors import InvalidOutput, UsageError
 from rtbench.fidelity import judge, require_outputs
 from rtbench.plan import Plan, PlannedRow, plan_rows, prepare_all, require_some_row
 from rtbench.prepare import Prepared, Progress
 from rtbench.records import Dataset, Run
 from rtbench.runs import RunDirectory
-from rtbench.runtimes import SessionInfo, choose
-from rtbench.scores import score_rows
-from rtbench.stats import summarise_latency
+from rtbench.runtimes import choose
+from rtbench.scores import score_rows, torch_row_for
+from rtbench.timing import Timing, compare_latencies, summarise
 from rtbench.worker import Worker
 
 
@@ -77,11 +77,13 @@ class _Measuring:
         self._save(complete=False)
         try:
             for row in self._live():
-                self._guard(row, self._open)
-                self._guard(row, self._predict)
+                row.attempt(self._open)
+                row.attempt(self._predict)
                 self._save(complete=False)
             self._score_predictions()
-            self._measure_latency()
+            plan = self._plan
+            monitor = Monitor(gpu=self._run.environment.gpu is not None)
+            Timing(self._live(), plan.sampling, self._directory, monitor, self._progress).run()
             finished = True
         except KeyboardInterrupt:
             self._end_interrupted()
@@ -89,31 +91,18 @@ class _Measuring:
             for row in self._rows:
                 row.close()
             for row in self._rows:
-                if row.rounds and row.record.status == "ok":
-                    row.update(latency=summarise_latency(row.rounds))
+                if row.rounds and row.live:
+                    summarise(row, self._run.environment)
         return self._save(complete=finished)
 
     def _live(self) -> list[PlannedRow]:
-        return [row for row in self._rows if row.record.status == "ok"]
-
-    def _guard(self, row: PlannedRow, step: Callable[[PlannedRow], None]) -> None:
-        """Take one step of a row that is still well; what goes wrong there is how the row ends."""
-        if row.record.status != "ok":
-            return
-        try:
-            step(row)
-        except RuntimeUnavailable as error:
-            row.end("unavailable", str(error))
-        except InvalidOutput as error:
-            row.end("invalid", str(error))
-        except RtbenchError as error:
-            row.end("failed", str(error))
+        return [row for row in self._rows if row.live]
 
     def _open(self, row: PlannedRow) -> None:
         prepared, place = row.prepared, self._plan.place
         host = "rtbench.sessions:SessionHost"
         row.worker = Worker(host, log=self._directory.log(row.id), timeout_s=place.timeout_s, threads=place.threads)
-        info: SessionInfo = row.worker.call(
+        info, startup = row.worker.call(
             "open",
             row.choice.runtime.name,
             row.choice.device,
@@ -123,7 +112,16 @@ class _Measuring:
             place.threads,
             self._plan.model.trust_pickle,
         )
-        row.update(provider=info.provider, device=info.device)
+        side, classes = prepared.model.preprocessing.input_size, prepared.model.classes
+        row.update(
+            provider=info.provider,
+            device=info.device,
+            settings=info.settings,
+            placement=info.placement,
+            startup=startup,
+            warnings=[*row.record.warnings, *info.warnings],
+            timed=f"(1, 3, {side}, {side}) float32 in host memory to (1, {classes}) float32 logits in host memory",
+        )
         outputs = row.worker.call("logits", prepared.fidelity_indices, on_progress=self._report(f"check {row.id}"))
         require_outputs(outputs, len(prepared.fidelity_indices), prepared.model.classes)
         if prepared.reference is not None:
@@ -164,44 +162,12 @@ class _Measuring:
             labels = np.array([files[index].label for index in row.prepared.image_set.labelled], dtype=np.int32)
             row.update(accuracy=score_predictions(row.predictions, labels, own))
 
-    def _measure_latency(self) -> None:
-        by_id = {row.id: row for row in self._rows}
-        for row in self._live():
-            self._guard(row, self._warm_up)
-        live = [row.id for row in self._live()]
-        planned = self._plan.runs * len(live)
-        done = 0
-
-        def time_row(row_id: str, runs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-            row = by_id[row_id]
-            timed: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
-
-            def step(row: PlannedRow) -> None:
-                assert row.worker
-                row.worker.resume()
-                timed.append(row.worker.call("time_block", latency.LEAD_RUNS, runs))
-                row.worker.pause()
-
-            self._guard(row, step)
-            return timed[0] if timed else None
-
-        for block in latency.measure_rounds(live, self._plan.runs, time_row):
-            by_id[block.row].rounds.append(block.durations_ns / 1e6)
-            self._directory.append_samples(block)
-            done += len(block.durations_ns)
-            self._progress("latency", done, planned)
-
-    def _warm_up(self, row: PlannedRow) -> None:
-        assert row.worker
-        row.worker.call("stage", row.prepared.fidelity_indices[0])
-        row.worker.call("time_block", self._plan.warmup, 0)
-        row.worker.pause()
-
     def _end_interrupted(self) -> None:
         for row in self._live():
-            done = sum(len(samples) for samples in row.rounds)
+            done = sum(len(samples) for samples in row.rounds.values())
             if done:
-                row.update(warnings=[*row.record.warnings, f"interrupted after {done} of {self._plan.runs} runs"])
+                words = f"interrupted after {done} of {self._plan.sampling.runs} runs"
+                row.update(warnings=[*row.record.warnings, words])
             else:
                 row.end("failed", "interrupted before it was measured")
 
@@ -214,7 +180,11 @@ class _Measuring:
         if self._plan.baseline == MEASURED:
             baseline = measured_baseline(records, self._run.environment.cpu)
         sample = self._run.dataset is not None and self._run.dataset.sample
-        scored = score_rows(records, baseline, self._run.environment, score_accuracy=not sample)
-        run = self._run.model_copy(update={"rows": scored, "baseline": baseline, "complete": complete})
+        comparisons, lead = compare_latencies(self._rows, lambda row: torch_row_for(row, records))
+        records = [row.model_copy(update={"leads": row.id in lead}) for row in records]
+        scored = score_rows(records, baseline, self._run.environment, comparisons, score_accuracy=not sample)
+        run = self._run.model_copy(
+            update={"rows": scored, "baseline": baseline, "comparisons": comparisons, "complete": complete}
+        )
         self._directory.save(run)
         return run

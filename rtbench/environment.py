@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -35,6 +36,9 @@ def read_environment(threads: int) -> Environment:
         cpu=_cpu_name(),
         cores=available_cores(),
         threads=threads,
+        affinity=sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],
+        cpu_limit=_cpu_limit(),
+        governor=_governor(),
         memory_mib=psutil.virtual_memory().total // 2**20,
         gpu=find_gpu(),
         os=platform.platform(),
@@ -65,6 +69,26 @@ def find_gpu() -> Gpu | None:
         return None
     name, capability, driver, memory = (field.strip() for field in answer.stdout.splitlines()[0].split(","))
     return Gpu(name=name, compute_capability=capability, driver=driver, memory_mib=int(memory))
+
+
+def _cpu_limit() -> float | None:
+    """Cores that this process's control group may use, version 2 of them or 1; None where nothing limits it."""
+    group = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
+        return None if quota == "max" else int(quota) / int(period)
+    with contextlib.suppress(OSError, ValueError):
+        files = (group / "cpu" / f"cpu.cfs_{name}_us" for name in ("quota", "period"))
+        quota, period = (file.read_text(encoding="ascii") for file in files)
+        return int(quota) / int(period) if int(quota) > 0 else None
+    return None
+
+
+def _governor() -> str | None:
+    try:
+        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text(encoding="ascii").strip()
+    except OSError:
+        return None
 
 
 def _cpu_name() -> str:

@@ -1,11 +1,12 @@
-"""Interleaved rounds of timed blocks, and the only clock in the package."""
+"""Warm-up, interleaved rounds of timed blocks, and the only clock in the package."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +19,35 @@ BLOCK_RUNS = 25
 LEAD_RUNS = 3
 """Untimed runs at the head of every block. Without them a process that has just waited measures means 8
 to 10 % too high; with three, its medians are those of a process alone on the machine, within 3 %."""
-WARMUP_RUNS = 20
+LEAST_ROUNDS = 10
+"""Intervals rest on rounds: there are at least this many where there are runs enough."""
+
+WARMUP_WINDOW = 5
+WARMUP_LEAST_WINDOWS = 4
+WARMUP_MOST_RUNS = 300
+WARMUP_MOST_NS = 60_000_000_000
+STILL_FALLING = 0.02
+"""A window's median this much below both of those before it is a runtime that still gets faster."""
 
 
-def time_block(
-    session: Session, batch: NDArray[np.float32], untimed: int, runs: int, clock: Clock
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Time `runs` runs after `untimed` ones: when each started and how long it took, in nanoseconds.
+class Timed(NamedTuple):
+    """A block of runs: when each started and how long it took by the host's clock, in nanoseconds, and
+    how long its compute took by the device's, NaN where the device has none."""
+
+    starts_ns: NDArray[np.int64]
+    durations_ns: NDArray[np.int64]
+    device_ms: NDArray[np.float64]
+
+
+def time_block(session: Session, batch: NDArray[np.float32], untimed: int, runs: int, clock: Clock) -> Timed:
+    """Time `runs` runs after `untimed` ones.
 
     The timed region of every runtime: a float32 NCHW batch in host memory in, finished logits in host
     memory out.
     """
     starts = np.empty(runs, dtype=np.int64)
     durations = np.empty(runs, dtype=np.int64)
+    device_ms = np.empty(runs)
     bind, run, fetch = session.bind, session.run, session.fetch
     for _ in range(untimed):
         bind(batch)
@@ -44,7 +61,36 @@ def time_block(
         end = clock()
         starts[index] = start
         durations[index] = end - start
-    return starts, durations
+        on_device = session.device_ms()
+        device_ms[index] = np.nan if on_device is None else on_device
+    return Timed(starts, durations, device_ms)
+
+
+def warm_up(session: Session, batch: NDArray[np.float32], clock: Clock) -> tuple[int, bool]:
+    """Run until the runtime has settled: how many runs that took, and whether it has settled at all.
+
+    At least WARMUP_LEAST_WINDOWS windows; at most WARMUP_MOST_RUNS runs or WARMUP_MOST_NS of them.
+    """
+    durations: list[int] = []
+    while True:
+        durations += time_block(session, batch, 0, WARMUP_WINDOW, clock).durations_ns.tolist()
+        if has_settled(durations):
+            return len(durations), True
+        if len(durations) >= WARMUP_MOST_RUNS or sum(durations) >= WARMUP_MOST_NS:
+            return len(durations), False
+
+
+def has_settled(durations: Sequence[int]) -> bool:
+    """Whether the last window of runs is no longer faster than the two windows before it.
+
+    Noise upwards does not count: only a latency that still falls says that the warm-up goes on.
+    """
+    windows = len(durations) // WARMUP_WINDOW
+    if windows < WARMUP_LEAST_WINDOWS:
+        return False
+    last = np.array(durations[-3 * WARMUP_WINDOW :]).reshape(3, WARMUP_WINDOW)
+    before, middle, newest = np.median(last, axis=1)
+    return bool(newest >= (1 - STILL_FALLING) * min(before, middle))
 
 
 @dataclass(frozen=True)
@@ -56,31 +102,41 @@ class Block:
     position: int
     starts_ns: NDArray[np.int64]
     durations_ns: NDArray[np.int64]
+    device_ms: NDArray[np.float64]
 
 
 def block_sizes(runs: int) -> list[int]:
     """How many runs each round times, at most BLOCK_RUNS, alike to within one, adding up to `runs`.
 
-    At least ten rounds where there are runs enough, since the interval of the mean rests on rounds.
+    At least LEAST_ROUNDS where there are runs enough, since the interval of the mean rests on rounds.
     """
-    rounds = max(-(-runs // BLOCK_RUNS), min(runs, 10))
+    rounds = max(-(-runs // BLOCK_RUNS), min(runs, LEAST_ROUNDS))
     return [runs // rounds + (index < runs % rounds) for index in range(rounds)]
+
+
+def until(enough: Callable[[], bool], least_runs: int) -> Iterator[int]:
+    """Block sizes of `least_runs` runs, then whole blocks for as long as that is not `enough`."""
+    yield from block_sizes(least_runs)
+    while not enough():
+        yield BLOCK_RUNS
 
 
 def measure_rounds(
     rows: Sequence[str],
-    runs: int,
-    time_row: Callable[[str, int], tuple[NDArray[np.int64], NDArray[np.int64]] | None],
+    sizes: Iterable[int],
+    time_row: Callable[[str, int], Timed | None],
     seed: int = 0,
 ) -> Iterator[Block]:
-    """Visit the rows in a freshly shuffled order, a block each, round after round.
+    """Visit the rows in a freshly shuffled order, a block each, a round for each of `sizes`.
 
     `time_row(row, runs)` times one block and returns None when its row has failed: it is not asked
-    again and the others go on.
+    again and the others go on. `sizes` is read round by round, after the round before is handed over.
     """
     shuffler = random.Random(seed)
     live = list(rows)
-    for number, size in enumerate(block_sizes(runs)):
+    for number, size in enumerate(sizes):
+        if not live:
+            return
         order = list(live)
         shuffler.shuffle(order)
         for position, row in enumerate(order):

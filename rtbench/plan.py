@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtbench.errors import UsageError
+from rtbench.conditions import Observed
+from rtbench.errors import InvalidOutput, RtbenchError, RuntimeUnavailable, UsageError
 from rtbench.options import CalibrationOptions, ModelOptions
 from rtbench.prepare import Place, Prepared, Progress, prepare
 from rtbench.records import Artifact, Row
 from rtbench.runtimes import RuntimeChoice, choose
-from rtbench.terms import Precision, Status
+from rtbench.terms import Precision, Scenario, Status
 from rtbench.worker import Worker
 
 DEFAULT_RUNTIMES = ("torch", "ort")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many runs of each row are timed."""
+
+    runs: int = 1000
+    """All of them, or with `target_ci` the least."""
+    warmup: int | None = None
+    """Untimed runs before them; None: until the runtime has settled."""
+    target_ci: float | None = None
+    """Go on until the interval of every row's mean is within this fraction of it."""
+    max_time_s: float = 600.0
+    """Go on for that no longer than this."""
+    scenario: Scenario | None = None
 
 
 @dataclass(frozen=True)
@@ -30,8 +46,7 @@ class Plan:
     runtimes: tuple[str, ...] | None
     """None: all that can run each model's artifacts here."""
     precisions: tuple[Precision, ...]
-    runs: int
-    warmup: int
+    sampling: Sampling
     baseline: str
     place: Place
     command: tuple[str, ...]
@@ -51,11 +66,38 @@ class PlannedRow:
     choice: RuntimeChoice
     worker: Worker | None = None
     predictions: NDArray[np.int32] | None = None
-    rounds: list[NDArray[np.float64]] = field(default_factory=list)
+    rounds: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    """Milliseconds by the host's clock, by the number of the round."""
+    device_rounds: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    warmup_runs: int = 0
+    settled: bool | None = None
+    observed: Observed = field(default_factory=Observed)
 
     @property
     def id(self) -> str:
         return self.record.id
+
+    @property
+    def live(self) -> bool:
+        return self.record.status == "ok"
+
+    @property
+    def running(self) -> Worker:
+        assert self.worker
+        return self.worker
+
+    def attempt(self, step: Callable[[PlannedRow], None]) -> None:
+        """Take one step of a row that is still well; what goes wrong there is how the row ends."""
+        if not self.live:
+            return
+        try:
+            step(self)
+        except RuntimeUnavailable as error:
+            self.end("unavailable", str(error))
+        except InvalidOutput as error:
+            self.end("invalid", str(error))
+        except RtbenchError as error:
+            self.end("failed", str(error))
 
     def update(self, **fields: Any) -> None:
         self.record = self.record.model_copy(update=fields)

@@ -110,6 +110,12 @@ class Environment(Record):
     threads: int
     """Threads given to every runtime."""
     memory_mib: int
+    affinity: list[int] = []
+    """Processors that every worker may run on; empty where the system does not say."""
+    cpu_limit: float | None = None
+    """Cores that the container's limit allows; None without one."""
+    governor: str | None = None
+    """How the first CPU's frequency is governed; None where the system does not say."""
     gpu: Gpu | None
     os: str
     python: str
@@ -150,12 +156,70 @@ class Latency(Record):
     max_ms: float
     p50_ms: float
     p90_ms: float
+    p90_bound_ms: float | None = None
+    """One-sided 99 % upper bound of p90, as in MLPerf; None with too few runs for one."""
     p95_ms: float
-    p99_ms: float
+    p99_ms: float | None
+    """None with fewer runs than it takes to know it."""
     mean_ci95_ms: Interval | None
     device_mean_ms: float | None = None
+    warmup_runs: int = 0
+    settled: bool | None = None
+    """Whether the warm-up found that the latency no longer fell; None where its length was given."""
     stable: bool
     warnings: list[str]
+
+
+class Startup(Record):
+    """What it takes to begin; never part of the latency."""
+
+    load_ms: float
+    """From the file to a session, the runtime's packages imported already."""
+    first_run_ms: float
+
+
+class GpuConditions(Record):
+    sm_mhz: Interval
+    temperature_c: float
+    power_w: float
+    slowdowns: list[str]
+    other_processes: int
+
+
+class Conditions(Record):
+    """What the machine did during a row's blocks: means over them, extremes where there are two."""
+
+    other_cores: float
+    """Cores that processes other than this row's kept busy."""
+    stolen_cores: float
+    """Cores that the host of this virtual machine took away."""
+    throttled_s: float
+    """How long the container's CPU limit stopped it."""
+    cpu_mhz: Interval | None
+    temperature_c: float | None
+    gpu: GpuConditions | None
+
+
+class MlPerf(Record):
+    """The outcome of MLPerf's load generator, single-stream scenario."""
+
+    verdict: str
+    """VALID or INVALID."""
+    queries: int
+    p90_ms: float
+    p90_bound_ms: float
+    """Its early-stopping estimate: the one-sided 99 % bound."""
+
+
+class Comparison(Record):
+    """How one row's latency compares with another's in the same run, round by round."""
+
+    row: str
+    to: str
+    ratio: float
+    """How many times faster `row` is than `to`."""
+    ci95: Interval | None
+    verdict: Literal["faster", "slower", "no difference shown"]
 
 
 class Accuracy(Record):
@@ -175,6 +239,8 @@ class Scores(Record):
     accuracy: float | None
     on_baseline_hardware: bool
     speedup_vs_torch: float | None
+    """How many times faster than torch/fp32, from the rounds that both were timed in."""
+    speedup_ci95: Interval | None = None
 
 
 class Row(Record):
@@ -188,7 +254,18 @@ class Row(Record):
     reason: str | None = None
     warnings: list[str] = []
     artifact: Artifact | None = None
+    timed: str | None = None
+    """What exactly a timed run does."""
+    settings: dict[str, str] = {}
+    """The runtime's settings, which are its own defaults but where they say otherwise."""
+    placement: dict[str, dict[str, int]] = {}
+    """For each execution provider, how many nodes of which operator it was given; empty where not known."""
+    startup: Startup | None = None
     latency: Latency | None = None
+    conditions: Conditions | None = None
+    mlperf: MlPerf | None = None
+    leads: bool = False
+    """True for the fastest row and for those that no difference to it is shown of."""
     accuracy: Accuracy | None = None
     fidelity: Fidelity | None = None
     scores: Scores | None = None
@@ -206,6 +283,8 @@ class Run(Record):
     """None only where `--baseline measured` found no torch/fp32 row to be it."""
     dataset: Dataset | None
     rows: list[Row]
+    comparisons: list[Comparison] = []
+    """Every row with torch/fp32 and with the fastest row."""
 
     @model_validator(mode="before")
     @classmethod

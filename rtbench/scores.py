@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rtbench.baselines import is_torch_fp32
-from rtbench.records import Baseline, Environment, Row, Scores
+from rtbench.records import Baseline, Comparison, Environment, Row, Scores
 
 
 def score_rows(
-    rows: Sequence[Row], baseline: Baseline | None, environment: Environment, *, score_accuracy: bool
+    rows: Sequence[Row],
+    baseline: Baseline | None,
+    environment: Environment,
+    comparisons: Sequence[Comparison] = (),
+    *,
+    score_accuracy: bool,
 ) -> list[Row]:
     """Rows with their scores; only measured rows that are `ok` get any.
 
     `score_accuracy` is false where the labelled images are too few to be a score (the built-in sample).
     """
     return [
-        row.model_copy(update={"scores": _scores(row, rows, baseline, environment, score_accuracy)})
+        row.model_copy(update={"scores": _scores(row, rows, baseline, environment, comparisons, score_accuracy)})
         if row.status == "ok" and row.latency and row.artifact
         else row
         for row in rows
@@ -24,17 +29,24 @@ def score_rows(
 
 
 def _scores(
-    row: Row, rows: Sequence[Row], baseline: Baseline | None, environment: Environment, score_accuracy: bool
+    row: Row,
+    rows: Sequence[Row],
+    baseline: Baseline | None,
+    environment: Environment,
+    comparisons: Sequence[Comparison],
+    score_accuracy: bool,
 ) -> Scores:
     assert row.latency and row.artifact
     reference = torch_row_for(row, rows)
+    speedup = next((each for each in comparisons if reference and (each.row, each.to) == (row.id, reference.id)), None)
     top1 = row.accuracy.top1 if row.accuracy and score_accuracy else None
     return Scores(
         size=baseline.size_mib / (row.artifact.size_bytes / 2**20) if baseline else None,
         latency=baseline.latency_ms / row.latency.mean_ms if baseline else None,
         accuracy=top1 / baseline.top1 if baseline and baseline.top1 and top1 is not None else None,
         on_baseline_hardware=baseline is not None and _on_baseline_hardware(row, baseline, environment),
-        speedup_vs_torch=reference.latency.mean_ms / row.latency.mean_ms if reference and reference.latency else None,
+        speedup_vs_torch=speedup.ratio if speedup else 1.0 if reference is row else None,
+        speedup_ci95=speedup.ci95 if speedup else None,
     )
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtbench import latency, preprocessing
-from rtbench.records import Artifact, Model
-from rtbench.runtimes import Session, SessionInfo, load_runtime
+from rtbench.records import Artifact, MlPerf, Model, Startup
+from rtbench.runtimes import Clock, Session, SessionInfo, load_runtime
 
 TOP = 5
 
@@ -33,11 +34,18 @@ class SessionHost:
         images: Path,
         threads: int,
         trust_pickle: bool,
-    ) -> SessionInfo:
-        self._session = load_runtime(runtime).open_session(artifact, model, device, threads, trust_pickle)
+    ) -> tuple[SessionInfo, Startup]:
+        """Load the artifact and run it once, each timed for what it takes to begin."""
         self._recipe = model.preprocessing
         self._pixels = np.load(images, mmap_mode="r")
-        return self._session.info
+        first = self._normalised(0)
+        module = load_runtime(runtime)
+        clock = latency.host_clock
+        start = clock()
+        self._session = module.open_session(artifact, model, device, threads, trust_pickle)
+        loaded = clock()
+        latency.time_block(self._session, first, 0, 1, clock)
+        return self._session.info, Startup(load_ms=(loaded - start) / 1e6, first_run_ms=(clock() - loaded) / 1e6)
 
     def open_unoptimised(self, artifact: Artifact, model: Model, images: Path, threads: int) -> None:
         """Open an ONNX artifact with ONNX Runtime's graph optimisations off: the graph as it was written."""
@@ -72,15 +80,28 @@ class SessionHost:
         """Make this image the input that is timed."""
         self._input = self._normalised(index)
 
-    def time_block(self, untimed: int, runs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Starts and durations of one block of runs, nanoseconds by one clock."""
-        clock = self._session.scripted_clock or latency.host_clock
-        gc.collect()
-        gc.disable()
-        try:
-            return latency.time_block(self._session, self._input, untimed, runs, clock)
-        finally:
-            gc.enable()
+    def warm_up(self, runs: int | None) -> tuple[int, bool | None]:
+        """Run `runs` times untimed, or until the runtime has settled: how often, and whether it has."""
+        if runs is None:
+            with _undisturbed():
+                return latency.warm_up(self._session, self._input, self._clock)
+        self.time_block(runs, 0)
+        return runs, None
+
+    def time_block(self, untimed: int, runs: int) -> latency.Timed:
+        """One block of runs, by one clock."""
+        with _undisturbed():
+            return latency.time_block(self._session, self._input, untimed, runs, self._clock)
+
+    def run_mlperf(self, runs: int) -> MlPerf:
+        from rtbench.mlperf import run_single_stream
+
+        with _undisturbed():
+            return run_single_stream(self._session, self._input, runs)
+
+    @property
+    def _clock(self) -> Clock:
+        return self._session.scripted_clock or latency.host_clock
 
     def _normalised(self, index: int) -> NDArray[np.float32]:
         return preprocessing.normalise(self._pixels[index : index + 1], self._recipe)
@@ -89,6 +110,17 @@ class SessionHost:
         self._session.bind(self._normalised(index))
         self._session.run()
         return self._session.fetch()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Without Python's garbage collector, which would stop a run here and there."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class ProbeHost:

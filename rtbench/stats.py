@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtbench.records import Interval, Latency
 
+Floats = NDArray[np.float64]
+Verdict = Literal["faster", "slower", "no difference shown"]
+
 DISTURBED = 1.10
 """Mean over median past which a row is called disturbed: a busy neighbour raises means by 40 % and more
 and leaves medians almost alone."""
 DRIFTED = 1.05
 """Median of the last third of the rounds over that of the first (or the reverse) past which a row drifted."""
+P99_LEAST_RUNS = 1000
+"""Runs with which ten lie beyond the 99th percentile; with fewer it is a guess."""
+SAME = 0.01
+"""How far apart the latencies of one artifact in two processes may lie: a difference within it is not
+shown, however narrow the interval. Measured by benchmarks/latency.py."""
+
+_RESAMPLES = 2000
+_MOST_GROUPS = 400
+"""More rounds than this are taken together with their neighbours, which costs nothing in precision."""
 
 
 def wilson_interval(successes: int, trials: int) -> Interval:
@@ -24,37 +37,128 @@ def wilson_interval(successes: int, trials: int) -> Interval:
     return float(interval.low), float(interval.high)
 
 
-def mean_interval(rounds: Sequence[NDArray[np.float64]]) -> Interval | None:
-    """The 95 % interval of the mean of all samples, None for fewer than two rounds.
+def mean_interval(rounds: Sequence[Floats]) -> Interval | None:
+    """The 95 % interval of the mean of all samples; None below five rounds, too few to resample.
 
-    Samples within a round follow each other and are not independent, so the rounds are the units:
-    Student's t over the round means, each weighted by its number of samples.
+    Samples within a round follow each other and are not independent, so rounds are resampled: the
+    bootstrap-t of Efron and Tibshirani (1993, section 12.5) with the variance of a ratio estimator over
+    clusters, widened by `between_rounds` where rounds are not independent either.
     """
-    if len(rounds) < 2:
+    if len(rounds) < 5:
         return None
-    from scipy.stats import t
+    sizes = _grouped(np.array([len(samples) for samples in rounds], dtype=np.float64))
+    sums = _grouped(np.array([samples.sum() for samples in rounds]))
+    mean, error = _ratio_and_error(sums, sizes)
+    if error == 0:
+        return mean, mean
+    drawn = np.random.Generator(np.random.PCG64(1)).integers(0, len(sums), (_RESAMPLES, len(sums)))
+    means, errors = _ratio_and_error(sums[drawn], sizes[drawn])
+    students = (means - mean)[errors > 0] / errors[errors > 0]
+    low, high = np.percentile(students, [2.5, 97.5])
+    wider = error * between_rounds(sums / sizes)
+    return float(mean - high * wider), float(mean - low * wider)
 
-    sizes = np.array([len(samples) for samples in rounds], dtype=np.float64)
-    means = np.array([samples.mean() for samples in rounds])
-    weights = sizes / sizes.sum()
-    mean = float(weights @ means)
-    # Variance of a weighted mean of independent round means; s2 / n where all rounds are of one size.
-    n = len(rounds)
-    error = float(np.sqrt(np.sum((weights * (means - mean)) ** 2) * n / (n - 1)))
-    half = float(t.ppf(0.975, n - 1)) * error
-    return mean - half, mean + half
+
+def _ratio_and_error(sums: Floats, sizes: Floats) -> tuple[Any, Any]:
+    """Sum over size of all clusters along the last axis, and its standard error."""
+    n = sums.shape[-1]
+    total = sizes.sum(axis=-1, keepdims=True)
+    ratio = sums.sum(axis=-1, keepdims=True) / total
+    deviations = (sums - ratio * sizes) / total
+    error = np.sqrt((deviations**2).sum(axis=-1) * n / (n - 1))
+    return ratio[..., 0], error
 
 
-def summarise_latency(rounds: Sequence[NDArray[np.float64]]) -> Latency:
+def between_rounds(values: Floats) -> float:
+    """The factor by which a standard error grows since neighbouring rounds resemble each other.
+
+    The square root of (1 + r) / (1 - r) for a first-order autoregression, r being the autocorrelation at
+    lag one with Kendall's (1954) correction of its bias, between 0 and 0.9.
+    """
+    n = len(values)
+    deviations = values - values.mean()
+    power = float((deviations**2).sum())
+    if n < 5 or power == 0:
+        return 1.0
+    lag_one = float((deviations[1:] * deviations[:-1]).sum()) / power
+    r = min(max(lag_one + (1 + 4 * lag_one) / n, 0.0), 0.9)
+    return float(np.sqrt((1 + r) / (1 - r)))
+
+
+def quantile_bound(samples: Floats, quantile: float, confidence: float) -> float | None:
+    """The one-sided upper bound of a quantile by order statistics; None with too few samples for one.
+
+    As in MLPerf's early stopping, samples are taken as independent: the k-th smallest of n, k being the
+    least with P(Binomial(n, quantile) < k) >= confidence.
+    """
+    from scipy.stats import binom
+
+    rank = int(binom.ppf(confidence, len(samples), quantile)) + 1
+    return float(np.sort(samples)[rank - 1]) if rank <= len(samples) else None
+
+
+def compare_rounds(own: Mapping[int, Floats], other: Mapping[int, Floats]) -> tuple[float, Interval | None, Verdict]:
+    """How many times faster `own` is than `other`, its 95 % interval, and what that shows.
+
+    Each maps the number of a round to its samples. Rounds are compared in pairs, by the logarithm of the
+    ratio of their medians, so that what slows the whole machine for a while falls out. The estimate is
+    that of Hodges and Lehmann, the interval that of Wilcoxon's signed-rank test (Hollander and Wolfe,
+    1973, section 3.3), exact for independent rounds and widened by `between_rounds` where they are not;
+    None below six rounds. A difference is shown where all of the interval lies beyond SAME.
+    """
+    shared = sorted(own.keys() & other.keys())
+    ratios = np.array([np.log(np.median(other[number]) / np.median(own[number])) for number in shared])
+    sizes = np.ones(len(ratios))
+    ratios = _grouped(ratios) / _grouped(sizes)
+    estimate, interval = _signed_rank(ratios)
+    if interval is None:
+        return float(np.exp(estimate)), None, "no difference shown"
+    wider = between_rounds(ratios)
+    low, high = (float(np.exp(estimate + (end - estimate) * wider)) for end in interval)
+    verdict: Verdict = "faster" if low > 1 + SAME else "slower" if high < 1 / (1 + SAME) else "no difference shown"
+    return float(np.exp(estimate)), (low, high), verdict
+
+
+def _signed_rank(values: Floats) -> tuple[float, Interval | None]:
+    first, second = np.triu_indices(len(values))
+    walsh = np.sort((values[first] + values[second]) / 2)
+    distribution = np.ones(1)
+    for rank in range(1, len(values) + 1):
+        distribution = (np.append(distribution, np.zeros(rank)) + np.append(np.zeros(rank), distribution)) / 2
+    beyond = int(np.searchsorted(np.cumsum(distribution), 0.025, side="right"))
+    if not beyond:
+        return float(np.median(walsh)), None
+    return float(np.median(walsh)), (float(walsh[beyond - 1]), float(walsh[-beyond]))
+
+
+def _grouped(values: Floats) -> Floats:
+    """Sums of neighbours, so that there are at most _MOST_GROUPS."""
+    step = -(-len(values) // _MOST_GROUPS)
+    grouped: Floats = np.add.reduceat(values, np.arange(0, len(values), step))
+    return grouped
+
+
+def summarise_latency(
+    rounds: Sequence[Floats],
+    device_rounds: Sequence[Floats] = (),
+    *,
+    warmup_runs: int = 0,
+    settled: bool | None = None,
+    disturbances: Sequence[str] = (),
+) -> Latency:
     """Every figure of a row's latency from its raw samples.
 
     `rounds`: one array of milliseconds a round, in the order measured. Percentiles interpolate linearly
     between order statistics (numpy's default, type 7 of Hyndman and Fan); `std_ms` has n - 1 below it.
+    `device_rounds`: the same by the device's clock, NaN where it has none. `disturbances`: what was seen
+    of the machine meanwhile, as sentences.
     """
     samples = np.concatenate(rounds)
     p50, p90, p95, p99 = (float(value) for value in np.percentile(samples, [50, 90, 95, 99]))
     mean = float(samples.mean())
-    warnings = []
+    warnings = [*disturbances]
+    if settled is False:
+        warnings.append(f"still got faster after {warmup_runs} untimed runs: raise --runs, or set --warmup higher")
     if mean > DISTURBED * p50:
         warnings.append(
             f"mean is {mean / p50 - 1:.0%} above the median: something else used this machine; close it and run again"
@@ -76,9 +180,19 @@ def summarise_latency(rounds: Sequence[NDArray[np.float64]]) -> Latency:
         max_ms=float(samples.max()),
         p50_ms=p50,
         p90_ms=p90,
+        p90_bound_ms=quantile_bound(samples, 0.90, 0.99),
         p95_ms=p95,
-        p99_ms=p99,
+        p99_ms=p99 if len(samples) >= P99_LEAST_RUNS else None,
         mean_ci95_ms=mean_interval(rounds),
+        device_mean_ms=_mean_or_none(device_rounds),
+        warmup_runs=warmup_runs,
+        settled=settled,
         stable=not warnings,
         warnings=warnings,
     )
+
+
+def _mean_or_none(rounds: Sequence[Floats]) -> float | None:
+    """The mean of all samples, None where any is missing."""
+    samples = np.concatenate([np.empty(0), *rounds])
+    return float(samples.mean()) if len(samples) and not np.isnan(samples).any() else None

@@ -7,4 +7,5 @@ Format = Literal["state_dict", "torchscript", "pt2", "pickle", "onnx", "engine",
 Status = Literal["ok", "unavailable", "failed", "invalid"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 CalibrationMethod = Literal["minmax", "entropy", "percentile"]
+Scenario = Literal["single-stream"]
 ReportFormat = Literal["table", "markdown", "csv", "json"]

@@ -13,10 +13,10 @@ WAY = [
     {"stats", "preprocessing", "datasets", "image_cache", "sample"},
     {"artifacts", "architectures", "checkpoints", "fake_model", "models", "export"},
     {"worker", "runtimes"},
-    {"latency", "fidelity", "accuracy", "sessions"},
+    {"latency", "fidelity", "accuracy", "sessions", "mlperf"},
     {"environment", "runs"},
     {"baselines", "scores"},
-    {"progress", "prepare", "plan", "compare", "doctor"},
+    {"progress", "conditions", "prepare", "plan", "timing", "compare", "doctor"},
     {"report"},
     {"cli", "cli_options", "__main__"},
 ]

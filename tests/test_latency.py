@@ -7,7 +7,20 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from rtbench.latency import BLOCK_RUNS, Block, block_sizes, measure_rounds, time_block
+from rtbench.latency import (
+    BLOCK_RUNS,
+    WARMUP_LEAST_WINDOWS,
+    WARMUP_MOST_RUNS,
+    WARMUP_WINDOW,
+    Block,
+    Timed,
+    block_sizes,
+    has_settled,
+    measure_rounds,
+    time_block,
+    until,
+    warm_up,
+)
 
 MANY = [*range(1, 700), 999, 1000, 1001, 2500, 9999, 100_000]
 BATCH = np.zeros((1, 3, 2, 2), dtype=np.float32)
@@ -40,6 +53,10 @@ class Scripted:
         self._spend("fetch")
         return np.zeros((1, 10), dtype=np.float32)
 
+    def device_ms(self) -> float | None:
+        self.events.append("device")
+        return None
+
     def close(self) -> None:
         raise AssertionError("whoever opened it closes it")
 
@@ -50,8 +67,9 @@ class Scripted:
 
 def test_the_timed_region_is_bind_run_and_fetch_and_nothing_else() -> None:
     session = Scripted({"bind": 10_000, "run": 1_000_000, "fetch": 100_000_000})
-    starts, durations = time_block(session, BATCH, 2, 3, session.clock)
-    assert session.events == ["bind", "run", "fetch"] * 2 + ["clock", "bind", "run", "fetch", "clock"] * 3
+    starts, durations, device_ms = time_block(session, BATCH, 2, 3, session.clock)
+    assert session.events == ["bind", "run", "fetch"] * 2 + ["clock", "bind", "run", "fetch", "clock", "device"] * 3
+    assert np.isnan(device_ms).all()
     assert durations.tolist() == [101_010_003, 101_010_004, 101_010_005]
     first = 10**12 + 2 * 101_010_000 + 1 + 2
     assert starts.tolist() == [first, first + 101_010_003, first + 101_010_003 + 101_010_004]
@@ -61,9 +79,9 @@ def test_the_timed_region_is_bind_run_and_fetch_and_nothing_else() -> None:
 @pytest.mark.parametrize(("untimed", "runs"), [(0, 1), (3, 25), (20, 0), (0, 0)])
 def test_calls_are_counted(untimed: int, runs: int) -> None:
     session = Scripted({"bind": 1, "run": 1, "fetch": 1})
-    starts, durations = time_block(session, BATCH, untimed, runs, session.clock)
+    starts, durations, _ = time_block(session, BATCH, untimed, runs, session.clock)
     assert Counter(session.events) == Counter(
-        {"bind": untimed + runs, "run": untimed + runs, "fetch": untimed + runs, "clock": 2 * runs}
+        {"bind": untimed + runs, "run": untimed + runs, "fetch": untimed + runs, "clock": 2 * runs, "device": runs}
     )
     assert len(starts) == len(durations) == runs
     assert all(batch is BATCH for batch in session.batches)
@@ -72,7 +90,7 @@ def test_calls_are_counted(untimed: int, runs: int) -> None:
 def test_times_that_no_double_holds_are_exact() -> None:
     session = Scripted({"bind": 0, "run": 2**61, "fetch": 1})
     session.now = 2**60 + 1
-    starts, durations = time_block(session, BATCH, 0, 1, session.clock)
+    starts, durations, _ = time_block(session, BATCH, 0, 1, session.clock)
     assert (starts[0], durations[0]) == (2**60 + 1, 2**61 + 2)
 
 
@@ -102,13 +120,13 @@ class Rows:
         self.fail_at = fail_at or {}
         self.asked: list[tuple[str, int]] = []
 
-    def __call__(self, row: str, runs: int) -> tuple[np.ndarray, np.ndarray] | None:
+    def __call__(self, row: str, runs: int) -> Timed | None:
         turn = sum(name == row for name, _ in self.asked)
         self.asked.append((row, runs))
         if turn == self.fail_at.get(row):
             return None
         number = len(self.asked)
-        return np.full(runs, number), np.full(runs, 1000 + number)
+        return Timed(np.full(runs, number), np.full(runs, 1000 + number), np.full(runs, np.nan))
 
 
 NAMES = ("torch/fp32", "ort/fp32", "ort/int8", "trt/fp16")
@@ -124,7 +142,7 @@ def rounds_of(blocks: list[Block]) -> list[list[str]]:
 @pytest.mark.parametrize("runs", [1, 9, 10, 26, 260, 1000])
 def test_each_row_has_one_block_a_round_and_all_its_runs(runs: int) -> None:
     answers = Rows()
-    blocks = list(measure_rounds(NAMES, runs, answers))
+    blocks = list(measure_rounds(NAMES, block_sizes(runs), answers))
     sizes = block_sizes(runs)
     assert [block.round for block in blocks] == [number for number in range(len(sizes)) for _ in NAMES]
     assert [block.position for block in blocks] == list(range(4)) * len(sizes)
@@ -135,14 +153,14 @@ def test_each_row_has_one_block_a_round_and_all_its_runs(runs: int) -> None:
 
 
 def test_a_block_holds_what_its_own_call_gave() -> None:
-    blocks = list(measure_rounds(NAMES, 30, Rows()))
+    blocks = list(measure_rounds(NAMES, block_sizes(30), Rows()))
     for number, block in enumerate(blocks, start=1):
         assert set(block.starts_ns.tolist()) == {number}
         assert set(block.durations_ns.tolist()) == {1000 + number}
 
 
 def test_orders_vary_from_round_to_round() -> None:
-    orders = [tuple(order) for order in rounds_of(list(measure_rounds(NAMES, 1000, Rows())))]
+    orders = [tuple(order) for order in rounds_of(list(measure_rounds(NAMES, block_sizes(1000), Rows())))]
     assert len(orders) == 40
     assert len(set(orders)) > 10  # of 24 that there are
     for position in range(4):  # no row has a place of its own
@@ -151,7 +169,7 @@ def test_orders_vary_from_round_to_round() -> None:
 
 def test_orders_are_those_of_the_seed() -> None:
     def orders(seed: int) -> list[list[str]]:
-        return rounds_of(list(measure_rounds(NAMES, 250, Rows(), seed=seed)))
+        return rounds_of(list(measure_rounds(NAMES, block_sizes(250), Rows(), seed=seed)))
 
     assert orders(1) == orders(1)
     assert orders(1) != orders(2)
@@ -160,7 +178,7 @@ def test_orders_are_those_of_the_seed() -> None:
 def test_a_row_that_failed_is_not_asked_again_and_the_others_finish() -> None:
     answers = Rows({"ort/int8": 3, "torch/fp32": 0})
     names = list(NAMES)
-    blocks = list(measure_rounds(names, 200, answers))
+    blocks = list(measure_rounds(names, block_sizes(200), answers))
     asked = Counter(row for row, _ in answers.asked)
     assert asked == {"ort/int8": 4, "torch/fp32": 1, "ort/fp32": 10, "trt/fp16": 10}
     done = Counter()
@@ -174,18 +192,79 @@ def test_a_row_that_failed_is_not_asked_again_and_the_others_finish() -> None:
 
 def test_when_all_rows_have_failed_nothing_is_asked() -> None:
     answers = Rows(dict.fromkeys(NAMES, 1))
-    assert len(list(measure_rounds(NAMES, 100, answers))) == 4
+    assert len(list(measure_rounds(NAMES, block_sizes(100), answers))) == 4
     assert len(answers.asked) == 8
 
 
 def test_one_row_alone_and_none_at_all() -> None:
-    assert [block.position for block in measure_rounds(["only"], 100, Rows())] == [0] * 10
-    assert list(measure_rounds([], 100, Rows())) == []
+    assert [block.position for block in measure_rounds(["only"], block_sizes(100), Rows())] == [0] * 10
+    assert list(measure_rounds([], block_sizes(100), Rows())) == []
 
 
 def test_a_block_is_handed_over_before_the_next_is_timed() -> None:
     answers = Rows()
-    blocks = measure_rounds(NAMES, 100, answers)
+    blocks = measure_rounds(NAMES, block_sizes(100), answers)
     for taken in range(1, 9):
         next(blocks)
         assert len(answers.asked) == taken
+
+
+def test_sizes_are_asked_for_after_the_round_before_is_handed_over() -> None:
+    seen: list[Block] = []
+    blocks = measure_rounds(NAMES, until(lambda: len(seen) >= 52, 100), Rows())
+    for block in blocks:
+        seen.append(block)
+    # 10 rounds of 10 for the least, 40 blocks; then whole rounds of 4 blocks until 52 are there.
+    assert len(seen) == 52
+    assert [len(block.durations_ns) for block in seen if block.row == NAMES[0]] == [10] * 10 + [BLOCK_RUNS] * 3
+
+
+def test_enough_from_the_start_still_measures_the_least() -> None:
+    assert list(until(lambda: True, 1000)) == block_sizes(1000)
+
+
+class Falling(Scripted):
+    """A runtime that gets faster from run to run until it has settled."""
+
+    def __init__(self, durations: list[int]) -> None:
+        super().__init__({"bind": 0, "run": 0, "fetch": 0})
+        self.durations = durations
+
+    def run(self) -> None:
+        self.now += self.durations[min(self.runs, len(self.durations) - 1)]
+        self.runs += 1
+
+
+LEAST = WARMUP_LEAST_WINDOWS * WARMUP_WINDOW
+
+
+def test_a_steady_runtime_settles_at_once() -> None:
+    session = Falling([1000])
+    assert warm_up(session, BATCH, session.clock) == (LEAST, True)
+
+
+def test_the_warm_up_goes_on_while_the_latency_falls() -> None:
+    session = Falling([round(1000 + 4000 * 0.97**run) for run in range(400)])
+    runs, settled = warm_up(session, BATCH, session.clock)
+    assert settled
+    assert LEAST < runs < WARMUP_MOST_RUNS
+    assert session.runs == runs
+    # It stopped where five runs make less than 2 % of difference to the ten before.
+    assert session.durations[runs] > 0.95 * session.durations[runs - 10]
+
+
+def test_a_runtime_that_never_settles_is_told() -> None:
+    session = Falling([round(1e9 * 0.99**run) for run in range(1000)])
+    runs, settled = warm_up(session, BATCH, session.clock)
+    assert (runs, settled) == (95, False)  # 100 * (1 - 0.99**n) seconds pass a minute with the 92nd run
+    quick = Falling([round(1e6 * 0.99**run) for run in range(1000)])
+    assert warm_up(quick, BATCH, quick.clock) == (WARMUP_MOST_RUNS, False)
+
+
+def test_noise_is_no_reason_to_go_on_but_a_fall_is() -> None:
+    generator = np.random.default_rng(3)
+    steady = [*(1000 + generator.gamma(1, 5, LEAST))]
+    assert has_settled(steady)
+    assert not has_settled(steady[: LEAST - 1])
+    assert has_settled([*steady[:-WARMUP_WINDOW], *(1500 + generator.gamma(1, 5, WARMUP_WINDOW))])
+    assert not has_settled([*steady[:-WARMUP_WINDOW], *(950 + generator.gamma(1, 5, WARMUP_WINDOW))])

@@ -222,7 +222,8 @@ def test_samples_come_back_as_they_were(directory: RunDirectory) -> None:
         for position, row in enumerate(generator.permutation(rows).tolist()):
             starts = np.sort(generator.integers(2**53, 2**62, 3 + number % 2))  # past what a double holds exactly
             durations = generator.integers(1, 10**9, 3 + number % 2)
-            directory.append_samples(Block(row, number, position, starts, durations))
+            nothing = np.full(len(starts), np.nan)
+            directory.append_samples(Block(row, number, position, starts, durations, nothing))
             written[row].append(durations)
             lines += [(row, number, position, int(s), int(d)) for s, d in zip(starts, durations, strict=True)]
     read = read_samples(directory.path)
@@ -239,7 +240,8 @@ def test_samples_come_back_as_they_were(directory: RunDirectory) -> None:
 
 def test_a_row_that_missed_a_round_keeps_the_others(directory: RunDirectory) -> None:
     for number in (0, 2):
-        directory.append_samples(Block("a/ort/fp32", number, 0, np.array([1, 2]), np.array([10**6, number])))
+        block = Block("a/ort/fp32", number, 0, np.array([1, 2]), np.array([10**6, number]), np.full(2, np.nan))
+        directory.append_samples(block)
     assert [list(samples) for samples in read_samples(directory.path)["a/ort/fp32"]] == [[1.0, 0.0], [1.0, 2e-6]]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from rtbench.baselines import load_baseline, measured_baseline
 from rtbench.errors import UsageError
-from rtbench.records import Accuracy, Artifact, Baseline, Environment, Gpu, Latency, Row, Scores
+from rtbench.records import Accuracy, Artifact, Baseline, Comparison, Environment, Gpu, Latency, Row, Scores
 from rtbench.scores import score_rows, torch_row_for
 
 T4 = load_baseline("resnet18-t4")
@@ -74,8 +75,18 @@ def row(
     )
 
 
-def scores(scored: Row, *others: Row, baseline: Baseline | None = T4, gpu: str | None = None) -> Scores:
-    result = score_rows([scored, *others], baseline, machine(gpu), score_accuracy=True)[0].scores
+def compared(own: Row, other: Row, ratio: float) -> Comparison:
+    return Comparison(row=own.id, to=other.id, ratio=ratio, ci95=(ratio - 0.1, ratio + 0.1), verdict="faster")
+
+
+def scores(
+    scored: Row,
+    *others: Row,
+    baseline: Baseline | None = T4,
+    gpu: str | None = None,
+    comparisons: Sequence[Comparison] = (),
+) -> Scores:
+    result = score_rows([scored, *others], baseline, machine(gpu), comparisons, score_accuracy=True)[0].scores
     assert result is not None
     return result
 
@@ -138,9 +149,12 @@ def test_rows_come_back_in_order_with_nothing_else_changed() -> None:
 
 def test_speed_up_is_over_torch_fp32_of_the_same_run() -> None:
     torch, quick = row("torch/fp32", ms=20.0), row("ort/int8", ms=2.5)
-    assert scores(quick, torch).speedup_vs_torch == pytest.approx(8.0)
-    assert scores(torch, quick).speedup_vs_torch == 1.0
-    assert scores(quick, row("torch:cpu/fp32", ms=20.0)).speedup_vs_torch == pytest.approx(8.0)
+    both = [compared(quick, row("ort/fp32"), 3.0), compared(quick, torch, 8.25), compared(torch, quick, 0.12)]
+    assert scores(quick, torch, comparisons=both).speedup_vs_torch == 8.25
+    assert scores(quick, torch, comparisons=both).speedup_ci95 == (8.15, 8.35)
+    assert scores(torch, quick, comparisons=both).speedup_vs_torch == 1.0
+    other = row("torch:cpu/fp32", ms=20.0)
+    assert scores(quick, other, comparisons=[compared(quick, other, 7.5)]).speedup_vs_torch == 7.5
 
 
 def test_no_speed_up_without_a_measured_torch_fp32_row() -> None:
@@ -149,10 +163,11 @@ def test_no_speed_up_without_a_measured_torch_fp32_row() -> None:
 
 
 def test_with_several_models_speed_up_is_over_the_rows_own_model() -> None:
-    a, b = row("torch/fp32", model="a", ms=30.0), row("torch/fp32", model="b", ms=60.0)
+    a, b = (row("torch/fp32", model=name).model_copy(update={"id": f"{name}/torch/fp32"}) for name in "ab")
     quick_b = row("ort/fp32", model="b", ms=6.0)
     assert torch_row_for(quick_b, [a, b, quick_b]) is b
-    assert scores(quick_b, a, b).speedup_vs_torch == pytest.approx(10.0)
+    both = [compared(quick_b, a, 5.0), compared(quick_b, b, 10.0)]
+    assert scores(quick_b, a, b, comparisons=both).speedup_vs_torch == 10.0
 
 
 def test_a_model_without_a_torch_row_is_compared_with_the_runs_only_one() -> None:
@@ -219,7 +234,8 @@ def test_a_measured_baseline_without_labels_scores_no_accuracy() -> None:
 def test_no_measured_baseline_before_its_row_is_measured() -> None:
     assert measured_baseline([row("torch/fp32", ms=None), row("torch/fp16"), row("ort/fp32")], "this box") is None
     assert load_baseline("measured") is None
-    result = scores(row(top1=0.9), row("torch/fp32", ms=20.0), baseline=None)
+    own, torch = row(top1=0.9), row("torch/fp32", ms=20.0)
+    result = scores(own, torch, baseline=None, comparisons=[compared(own, torch, 2.0)])
     assert (result.size, result.latency, result.accuracy) == (None, None, None)
     assert not result.on_baseline_hardware
     assert result.speedup_vs_torch == pytest.approx(2.0)

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from rtbench.stats import mean_interval, summarise_latency, wilson_interval
+from rtbench.stats import (
+    SAME,
+    between_rounds,
+    compare_rounds,
+    mean_interval,
+    quantile_bound,
+    summarise_latency,
+    wilson_interval,
+)
 
 
 def noisy_rounds(seed: int, rounds: int, size: int, *, between: float = 0.3) -> list[np.ndarray]:
@@ -48,26 +56,36 @@ def test_every_figure_of_a_summary(rounds: int, size: int) -> None:
         (0.5, latency.p50_ms),
         (0.9, latency.p90_ms),
         (0.95, latency.p95_ms),
-        (0.99, latency.p99_ms),
     ]:
         assert figure == pytest.approx(percentile_by_hand(samples, share), rel=1e-12)
-    means = [statistics.fmean(block) for block in blocks]
-    expected = scipy.stats.t.interval(
-        0.95, rounds - 1, loc=statistics.fmean(means), scale=statistics.stdev(means) / math.sqrt(rounds)
-    )
-    assert latency.mean_ci95_ms == pytest.approx(expected, rel=1e-9)
+    if len(samples) >= 1000:
+        assert latency.p99_ms == pytest.approx(percentile_by_hand(samples, 0.99), rel=1e-12)
+    else:
+        assert latency.p99_ms is None
+    if rounds < 5:
+        assert latency.mean_ci95_ms is None
+    else:
+        low, high = latency.mean_ci95_ms
+        assert low < latency.mean_ms < high
     assert latency.device_mean_ms is None
+
+
+def test_the_devices_own_time_is_its_mean_or_nothing() -> None:
+    blocks = [np.array([4.0, 6.0]), np.array([5.0])]
+    assert summarise_latency(blocks, [np.array([3.0, 2.0]), np.array([1.0])]).device_mean_ms == 2.0
+    assert summarise_latency(blocks, [np.array([3.0, np.nan]), np.array([1.0])]).device_mean_ms is None
 
 
 def test_percentiles_of_a_small_series_known_by_heart() -> None:
     latency = summarise_latency([np.array([3.0, 1.0, 2.0]), np.array([5.0, 4.0])])
     assert (latency.p50_ms, latency.p90_ms, latency.p95_ms) == pytest.approx((3.0, 4.6, 4.8))
-    assert latency.p99_ms == pytest.approx(4.96)
+    assert latency.p99_ms is None
+    assert latency.p90_bound_ms is None
 
 
 def test_one_sample_has_no_spread_and_no_interval() -> None:
     latency = summarise_latency([np.array([4.0])])
-    assert (latency.mean_ms, latency.std_ms, latency.p99_ms) == (4.0, 0.0, 4.0)
+    assert (latency.mean_ms, latency.std_ms, latency.p95_ms) == (4.0, 0.0, 4.0)
     assert latency.mean_ci95_ms is None
     assert latency.stable
 
@@ -78,16 +96,181 @@ def test_one_round_has_a_spread_and_no_interval() -> None:
     assert latency.mean_ci95_ms is None
 
 
-def test_rounds_of_unequal_size_weigh_by_their_samples() -> None:
-    blocks = [np.array([1.0, 2.0, 3.0]), np.array([5.0]), np.array([2.0, 4.0])]
-    low, high = mean_interval(blocks)
-    assert (low + high) / 2 == pytest.approx(17 / 6)
-    # sum of (weight x deviation)^2, times n / (n - 1), written out
-    overall = 17 / 6
-    error = math.sqrt(
-        ((3 / 6 * (2 - overall)) ** 2 + (1 / 6 * (5 - overall)) ** 2 + (2 / 6 * (3 - overall)) ** 2) * 3 / 2
+def test_with_many_independent_rounds_the_interval_is_students() -> None:
+    generator = np.random.default_rng(8)
+    blocks = [10 + generator.normal(0, 1) + generator.normal(0, 1, 5) for _ in range(200)]
+    means = [statistics.fmean(block) for block in blocks]
+    expected = scipy.stats.t.interval(
+        0.95, 199, loc=statistics.fmean(means), scale=statistics.stdev(means) / math.sqrt(200)
     )
-    assert (high - low) / 2 == pytest.approx(4.302652729911275 * error, rel=1e-9)
+    widened = between_rounds(np.array(means))
+    assert 1 <= widened < 1.2
+    low, high = mean_interval(blocks)
+    assert high - low == pytest.approx((expected[1] - expected[0]) * widened, rel=0.1)
+
+
+def test_rounds_of_unequal_size_weigh_by_their_samples() -> None:
+    blocks = [np.array([1.0, 1.0, 1.0]), np.array([4.0])] * 30
+    low, high = mean_interval(blocks)
+    assert low < 1.75 < high  # not 2.5, the mean of the round means
+    assert high - low < 0.7
+
+
+def test_rounds_that_are_all_alike_have_an_interval_of_one_point() -> None:
+    assert mean_interval([np.array([2.0, 4.0])] * 10) == (3.0, 3.0)
+
+
+def autocorrelated(generator: np.random.Generator, count: int, r: float) -> np.ndarray:
+    """A first-order autoregression of unit variance."""
+    values = generator.normal(0, 1, count)
+    for index in range(1, count):
+        values[index] = r * values[index - 1] + math.sqrt(1 - r**2) * values[index]
+    return values
+
+
+@pytest.mark.parametrize(("r", "least", "without"), [(0.0, 0.92, 0.96), (0.5, 0.88, 0.85)])
+def test_the_interval_covers_the_mean_of_rounds_that_resemble_their_neighbours(
+    r: float, least: float, without: float
+) -> None:
+    generator = np.random.default_rng(30)
+    covered = as_if_independent = 0
+    trials = 400
+    for _ in range(trials):
+        levels = 10 + 0.5 * autocorrelated(generator, 40, r)
+        blocks = [level + 0.5 * autocorrelated(generator, 25, 0.8) + generator.gamma(0.3, 1, 25) for level in levels]
+        low, high = mean_interval(blocks)
+        covered += low <= 10.3 <= high
+        means = [block.mean() for block in blocks]
+        low, high = scipy.stats.t.interval(0.95, 39, loc=np.mean(means), scale=np.std(means, ddof=1) / math.sqrt(40))
+        as_if_independent += low <= 10.3 <= high
+    assert least <= covered / trials <= 0.98
+    assert as_if_independent / trials <= without
+
+
+@pytest.mark.parametrize("r", [0.0, 0.3, 0.6])
+def test_between_rounds_is_the_inflation_of_an_autoregression(r: float) -> None:
+    values = autocorrelated(np.random.default_rng(5), 20_000, r)
+    assert between_rounds(values) == pytest.approx(math.sqrt((1 + r) / (1 - r)), rel=0.05)
+
+
+def test_between_rounds_never_narrows() -> None:
+    assert between_rounds(np.array([1.0, -1.0] * 20)) == 1.0
+    assert between_rounds(np.full(20, 3.0)) == 1.0
+    assert between_rounds(np.array([1.0, 2.0])) == 1.0
+
+
+@pytest.mark.parametrize("count", [44, 64, 900, 1000])
+def test_the_bound_of_p90_is_the_smallest_order_statistic_that_is_sure_enough(count: int) -> None:
+    samples = np.random.default_rng(count).permutation(count) + 1.0  # the k-th smallest is k
+    bound = quantile_bound(samples, 0.90, 0.99)
+
+    def surely_above(k: int) -> float:
+        """That the k-th smallest of `count` lies above the quantile: fewer than k samples below it."""
+        return sum(math.comb(count, below) * 0.9**below * 0.1 ** (count - below) for below in range(k))
+
+    if count < 44:
+        assert bound is None
+    else:
+        k = int(bound)
+        assert surely_above(k) >= 0.99 > surely_above(k - 1)
+
+
+def test_too_few_runs_bound_nothing() -> None:
+    assert 1 - 0.9**43 < 0.99 < 1 - 0.9**44
+    assert quantile_bound(np.arange(43.0), 0.90, 0.99) is None
+    assert quantile_bound(np.arange(44.0), 0.90, 0.99) == 43.0
+
+
+def rounds_of(values: np.ndarray) -> dict[int, np.ndarray]:
+    return dict(enumerate(values))
+
+
+def test_the_interval_of_a_ratio_is_where_wilcoxons_test_does_not_reject() -> None:
+    generator = np.random.default_rng(12)
+    own = 10 * np.exp(generator.normal(0, 0.02, (15, 1)))
+    other = 11 * np.exp(generator.normal(0, 0.02, (15, 1)))
+    ratio, (low, high), verdict = compare_rounds(rounds_of(own), rounds_of(other))
+    logs = np.log(other / own).ravel()
+    widened = between_rounds(logs)
+    walsh = sorted((a + b) / 2 for index, a in enumerate(logs) for b in logs[index:])
+    assert ratio == pytest.approx(math.exp(statistics.median(walsh)), rel=1e-12)
+    for end in (low, high):  # undo the widening: the exact interval's own end
+        exact = math.log(ratio) + (math.log(end) - math.log(ratio)) / widened
+        outward = 1e-9 if end > ratio else -1e-9
+        inside = scipy.stats.wilcoxon(logs - (exact - outward), method="exact").pvalue
+        outside = scipy.stats.wilcoxon(logs - (exact + outward), method="exact").pvalue
+        assert outside <= 0.05 < inside
+    assert verdict == "faster"
+
+
+def test_the_order_of_two_rows_turns_the_ratio_over() -> None:
+    generator = np.random.default_rng(13)
+    own, other = (rounds_of(generator.gamma(50, size, (12, 9))) for size in (1.0, 1.2))
+    ratio, (low, high), verdict = compare_rounds(own, other)
+    back, (back_low, back_high), back_verdict = compare_rounds(other, own)
+    assert (back, back_low, back_high) == pytest.approx((1 / ratio, 1 / high, 1 / low))
+    assert (verdict, back_verdict) == ("faster", "slower")
+
+
+def test_what_slows_the_whole_machine_falls_out_of_a_paired_ratio() -> None:
+    generator = np.random.default_rng(14)
+    machine = np.exp(autocorrelated(generator, 20, 0.9))[:, None]  # by several times, up and down
+    own = 10 * machine * np.exp(generator.normal(0, 0.003, (20, 5)))
+    other = 10.5 * machine * np.exp(generator.normal(0, 0.003, (20, 5)))
+    ratio, (low, high), verdict = compare_rounds(rounds_of(own), rounds_of(other))
+    assert ratio == pytest.approx(1.05, abs=0.005)
+    assert high - low < 0.01
+    assert verdict == "faster"
+
+
+def test_only_rounds_that_both_rows_have_are_compared() -> None:
+    own = {number: np.array([2.0]) for number in range(10)}
+    other = {number: np.array([4.0]) for number in range(4, 20)}
+    assert compare_rounds(own, other) == (2.0, (2.0, 2.0), "faster")
+
+
+def test_five_rounds_are_too_few_to_show_anything() -> None:
+    own, other = ({number: np.array([size]) for number in range(5)} for size in (1.0, 3.0))
+    ratio, interval, verdict = compare_rounds(own, other)
+    assert (ratio, interval, verdict) == (pytest.approx(3.0), None, "no difference shown")
+
+
+def test_a_difference_within_what_two_processes_differ_by_is_not_shown() -> None:
+    own = {number: np.array([1.0]) for number in range(30)}
+    for factor, expected in ((1 + 0.9 * SAME, "no difference shown"), (1 + 1.1 * SAME, "faster")):
+        other = {number: np.array([factor]) for number in range(30)}
+        assert compare_rounds(own, other)[2] == expected
+        assert (compare_rounds(other, own)[2] == "slower") == (expected == "faster")
+
+
+@pytest.mark.parametrize("rounds", [10, 40])
+def test_rows_that_do_not_differ_are_seldom_called_different_and_five_percent_is_found(rounds: int) -> None:
+    generator = np.random.default_rng(rounds)
+    claimed = found = covered = 0
+    trials = 300
+    for _ in range(trials):
+        machine = 10 * np.exp(0.05 * autocorrelated(generator, rounds, 0.5))[:, None]
+        own, other = (
+            machine * np.exp(generator.normal(0, 0.015, (rounds, 1)) + generator.gamma(0.3, 0.05, (rounds, 20)))
+            for _ in range(2)
+        )
+        _, (low, high), verdict = compare_rounds(rounds_of(own), rounds_of(other))
+        covered += low <= 1 <= high
+        claimed += verdict != "no difference shown"
+        found += compare_rounds(rounds_of(own), rounds_of(1.05 * other))[2] == "faster"
+    assert covered / trials >= 0.93
+    assert claimed / trials <= 0.05
+    assert found / trials >= 0.9
+
+
+def test_more_rounds_than_are_told_apart_are_taken_together() -> None:
+    generator = np.random.default_rng(15)
+    own, other = (size * np.exp(generator.normal(0, 0.1, (3000, 2))) for size in (10, 12))
+    _, (low, high), _ = compare_rounds(rounds_of(own), rounds_of(other))
+    assert low < 1.2 < high
+    assert high - low < 0.03
+    low, high = mean_interval(list(own))
+    assert (high - low) / 2 == pytest.approx(1.96 * own.std() / math.sqrt(own.size), rel=0.2)
 
 
 @pytest.mark.parametrize("sizes", [[10] * 12, [11] * 6 + [10] * 6, [25] * 9 + [7]], ids=["alike", "by one", "last"])
@@ -159,3 +342,15 @@ def test_a_disturbance_and_a_drift_are_both_told() -> None:
     latency = summarise_latency(blocks)
     assert not latency.stable
     assert len(latency.warnings) == 2
+
+
+def test_what_was_seen_of_the_machine_and_a_warm_up_without_end_make_a_row_unstable() -> None:
+    quiet = noisy_rounds(5, 40, 25, between=0.05)
+    assert summarise_latency(quiet, warmup_runs=20, settled=True).stable
+    assert summarise_latency(quiet, warmup_runs=20, settled=None).stable
+    restless = summarise_latency(quiet, warmup_runs=300, settled=False)
+    assert not restless.stable
+    assert "300 untimed runs" in restless.warnings[0]
+    seen = summarise_latency(quiet, disturbances=["the fan fell off"])
+    assert (seen.stable, seen.warnings) == (False, ["the fan fell off"])
+    assert seen.mean_ms == restless.mean_ms

@@ -27,13 +27,18 @@ class SessionInfo(Record):
     device: str
     """cpu or cuda."""
     settings: dict[str, str]
+    placement: dict[str, dict[str, int]] = {}  # noqa: RUF012 - pydantic copies it
+    """For each execution provider, how many nodes of which operator it was given."""
+    warnings: tuple[str, ...] = ()
+    """What whoever reads this session's figures should know."""
 
 
 class Session(Protocol):
     """One artifact, loaded. Batches live in host memory: float32 (N, 3, H, W) in, (N, classes) out.
 
     `bind` stages an input, `run` returns when the device is done, `fetch` gives the finished output of
-    the last run. A session never times itself.
+    the last run. A session never times itself; `device_ms` is what the GPU's own clock says of the last
+    run's compute, copies left out, and None where nothing says it.
     """
 
     info: SessionInfo
@@ -43,6 +48,7 @@ class Session(Protocol):
     def bind(self, batch: NDArray[np.float32]) -> None: ...
     def run(self) -> None: ...
     def fetch(self) -> NDArray[np.float32]: ...
+    def device_ms(self) -> float | None: ...
     def close(self) -> None: ...
 
 

@@ -49,6 +49,9 @@ class FakeSession:
         noise += logits
         return noise
 
+    def device_ms(self) -> float | None:
+        return None
+
     def close(self) -> None:
         pass
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "trt": "TensorrtExecutionProvider",
 }
+HEAVY = ("Conv", "ConvInteger", "QLinearConv", "Gemm", "MatMul", "MatMulInteger", "QLinearMatMul")
 _KINDS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
@@ -34,12 +36,14 @@ class OrtSession:
         options.inter_op_num_threads = 1
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         self._session = _open(path, device, options)
         source = self._session.get_inputs()[0]
         self._name = source.name
         if source.type not in _KINDS:
             raise InvalidOutput(f"its input is {source.type}, not a tensor of floats")
         self._kind = _KINDS[source.type]
+        placement = _placement(self._session)
         self.info = SessionInfo(
             provider=f"{self._session.get_providers()[0]} (onnxruntime {onnxruntime.__version__})",
             device="cpu" if device == "cpu" else "cuda",
@@ -47,6 +51,8 @@ class OrtSession:
                 "graph_optimization_level": options.graph_optimization_level.name,
                 "execution_mode": options.execution_mode.name,
             },
+            placement=placement,
+            warnings=_stranded(placement, device),
         )
 
     def bind(self, batch: NDArray[np.float32]) -> None:
@@ -58,6 +64,9 @@ class OrtSession:
     def fetch(self) -> NDArray[np.float32]:
         output: NDArray[np.float32] = np.asarray(self._output, dtype=np.float32)
         return output
+
+    def device_ms(self) -> float | None:
+        return None
 
     def close(self) -> None:
         del self._session
@@ -101,6 +110,27 @@ def _open(path: str, device: str, options: onnxruntime.SessionOptions) -> onnxru
             f"ONNX Runtime fell back from {wanted} to {actual}{_reason(complaints)}", _remedy(complaints)
         )
     return session
+
+
+def _placement(session: onnxruntime.InferenceSession) -> dict[str, dict[str, int]]:
+    """How many nodes of which operator each provider was given; empty before ONNX Runtime 1.24."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return {}
+    placement: dict[str, Counter[str]] = {}
+    for subgraph in session.get_provider_graph_assignment_info():
+        counts = placement.setdefault(subgraph.ep_name, Counter())
+        counts.update(node.op_type for node in subgraph.get_nodes())
+    return {provider: dict(counts.most_common()) for provider, counts in placement.items()}
+
+
+def _stranded(placement: dict[str, dict[str, int]], device: str) -> tuple[str, ...]:
+    """A warning where a GPU was asked for and the work stayed on the CPU."""
+    on_cpu = placement.get(PROVIDERS["cpu"], {})
+    left = {kind: on_cpu[kind] for kind in HEAVY if kind in on_cpu}
+    if device == "cpu" or not left:
+        return ()
+    said = ", ".join(f"{count} {kind}" for kind, count in left.items())
+    return (f"{said} ran on the CPU: {PROVIDERS[device]} has no kernels for them",)
 
 
 @contextlib.contextmanager

@@ -39,6 +39,9 @@ class TorchSession:
     def fetch(self) -> NDArray[float32]:
         return as_logits(self._output)
 
+    def device_ms(self) -> float | None:
+        return None
+
     def close(self) -> None:
         del self._module
 
