@@ -16,6 +16,7 @@ import pytest
 
 from rtbench.records import Run
 from rtbench.runs import read_run, read_samples
+from rtbench.stats import mean_interval
 
 
 def write_fake(folder: Path, name: str, **script: object) -> Path:
@@ -107,6 +108,78 @@ def test_noise_beyond_the_models_own_spread_is_invalid(compare, tmp_path):
     assert run.rows[0].status == "invalid"
     assert "do not match the model's" in (run.rows[0].reason or "")
     assert run.rows[0].latency is None
+
+
+def test_rows_are_compared_round_by_round_and_the_fastest_lead(compare, tmp_path):
+    paths = [
+        write_fake(tmp_path, name, latency_ms=latency_ms)
+        for name, latency_ms in (("slow", [3.0, 3.0, 90.0]), ("quick", [1.5]), ("same", [1.5001]))
+    ]
+    run = compare(*paths, "--runs", "100")
+    assert {row.id: row.leads for row in run.rows} == {
+        "slow/fake/fp32": False,
+        "quick/fake/fp32": True,
+        "same/fake/fp32": True,
+    }
+    verdicts = {each.row: (each.to, each.verdict) for each in run.comparisons}
+    assert verdicts == {
+        "slow/fake/fp32": ("quick/fake/fp32", "slower"),
+        "same/fake/fp32": ("quick/fake/fp32", "no difference shown"),
+    }
+    (slow,) = (each for each in run.comparisons if each.row == "slow/fake/fp32")
+    assert slow.ratio == pytest.approx(0.5)  # of medians: one run in three that takes thirty times as long is no matter
+
+
+def test_a_target_is_reached_in_whole_rounds(compare, tmp_path):
+    steady = write_fake(tmp_path, "steady", latency_ms=[2.0])
+    uneven = write_fake(tmp_path, "uneven", latency_ms=[float(each) for each in range(1, 60)])
+    run = compare(steady, uneven, "--target-ci", "4%", "--runs", "50")
+    first, second = (row.latency for row in run.rows)
+    assert first is not None
+    assert second is not None
+    assert first.rounds == second.rounds > 10  # all go on until the widest is narrow
+    assert first.runs == second.runs == 50 + 25 * (first.rounds - 10)
+    low, high = second.mean_ci95_ms
+    assert (high - low) / 2 <= 0.04 * second.mean_ms
+    without_last = read_samples(tmp_path / "run")["uneven/fake/fp32"][:-1]
+    low, high = mean_interval(without_last)
+    assert (high - low) / 2 > 0.04 * (high + low) / 2
+
+
+def test_a_target_that_is_not_reached_in_time_is_told(compare, tmp_path):
+    run = compare(
+        write_fake(tmp_path, "wild", latency_ms=[1.0, 900.0, 3.0, 50.0, 7.0, 11.0]),
+        *("--target-ci", "0.0001%", "--runs", "20", "--max-time", "0.5"),
+    )
+    assert any("0.0001% after 0.5 s: raise --max-time" in warning for warning in run.rows[0].warnings)
+
+
+@pytest.mark.parametrize("target", ["0", "150%", "-1%", "narrow"])
+def test_a_target_that_is_no_share_is_refused(rtbench, tmp_path, target):
+    done = rtbench("compare", write_fake(tmp_path, "one"), "--target-ci", target)
+    assert done.returncode == 2
+    assert "write --target-ci 1%" in done.stderr
+
+
+def test_load_first_run_warm_up_and_conditions_stand_beside_the_latency(compare, tmp_path):
+    run = compare(write_fake(tmp_path, "one", latency_ms=[1.0]), "--runs", "100")
+    row = run.rows[0]
+    assert row.startup is not None
+    assert row.startup.load_ms > 0
+    assert row.startup.first_run_ms > 0
+    assert row.latency is not None
+    assert (row.latency.warmup_runs, row.latency.settled) == (20, True)
+    assert row.conditions is not None
+    assert row.timed == "(1, 3, 8, 8) float32 in host memory to (1, 10) float32 logits in host memory"
+    fixed = compare_again(compare, tmp_path, "--warmup", "7")
+    assert (fixed.warmup_runs, fixed.settled) == (7, None)
+
+
+def compare_again(compare, tmp_path, *arguments):
+    import shutil
+
+    shutil.rmtree(tmp_path / "run")
+    return compare(write_fake(tmp_path, "one", latency_ms=[1.0]), "--runs", "10", *arguments).rows[0].latency
 
 
 def test_the_same_file_twice_makes_two_rows(compare, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,12 @@ def test_an_exported_folder_is_a_model(exported, rtbench, tmp_path):
     run = read_run(tmp_path / "run")
     assert [row.id for row in run.rows] == ["torch/fp32", "ort/fp32"]
     assert run.model == artifacts.load_model_record(exported)
+    ort = run.rows[1]
+    nodes = Counter(node.op_type for node in onnx.load(exported / "onnx-fp32.onnx").graph.node)
+    if ort.placement:  # ONNX Runtime 1.24 and newer say it
+        assert list(ort.placement) == ["CPUExecutionProvider"]
+        assert ort.placement["CPUExecutionProvider"]["Conv"] == nodes["Conv"] == 49
+    assert ort.settings["graph_optimization_level"] == "ORT_ENABLE_ALL"
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from rtbench import sample
-from rtbench.records import Interval, Row, Run
+from rtbench.baselines import is_torch_fp32
+from rtbench.records import Comparison, Interval, MlPerf, Row, Run
 
 HEADERS = (
     "row",
@@ -28,7 +29,9 @@ def cells(row: Row) -> tuple[str, ...]:
     latency, accuracy, scores = row.latency, row.accuracy, row.scores
     return (
         row.id,
-        _number(latency.mean_ms if latency else None) + ("" if latency is None or latency.stable else " !"),
+        _number(latency.mean_ms if latency else None)
+        + ("" if latency is None or latency.stable else " !")
+        + (" #1" if row.leads else ""),
         _half_width(latency.mean_ci95_ms if latency else None),
         _number(latency.p50_ms if latency else None),
         _number(latency.p99_ms if latency else None),
@@ -47,6 +50,8 @@ def notes(run: Run) -> list[str]:
     """What a reader must know to believe the table, most important first."""
     lines = [f"{row.id} {row.status}: {row.reason}" for row in run.rows if row.status != "ok"]
     lines += [f"{row.id}: {warning}" for row in run.rows for warning in _warnings(row)]
+    lines += comparison_notes(run)
+    lines += [_mlperf_note(row.id, row.mlperf) for row in run.rows if row.mlperf]
     if not run.complete:
         lines.append("This run was interrupted; it has what was measured until then.")
     if run.baseline:
@@ -61,12 +66,37 @@ def notes(run: Run) -> list[str]:
 def _warnings(row: Row) -> list[str]:
     found = list(row.warnings)
     if row.latency:
-        found += [f"! {warning}" for warning in row.latency.warnings]
+        found += [f"! unstable: {warning}" for warning in row.latency.warnings]
     if row.fidelity and not row.fidelity.judged:
         found.append(f"fidelity {row.fidelity.verdict}")
     if row.artifact and row.artifact.check and row.artifact.check.note:
         found.append(f"artifact {row.artifact.check.note}")
     return found
+
+
+def comparison_notes(run: Run) -> list[str]:
+    """Which rows lead, and how each compares with torch/fp32, as far as it is known."""
+    lead = [row.id for row in run.rows if row.leads]
+    lines = [f"#1 share the lead, no difference shown: {', '.join(lead)}."] if len(lead) > 1 else []
+    torch = {row.id for row in run.rows if is_torch_fp32(row)}
+    return lines + [_said(each) for each in run.comparisons if each.to in torch]
+
+
+def _said(comparison: Comparison) -> str:
+    interval = "" if comparison.ci95 is None else f" [{comparison.ci95[0]:.2f}, {comparison.ci95[1]:.2f}]"
+    if comparison.verdict == "no difference shown":
+        return f"{comparison.row} and {comparison.to}: no difference shown, {comparison.ratio:.2f}x{interval}."
+    ratio = comparison.ratio if comparison.verdict == "faster" else 1 / comparison.ratio
+    if comparison.verdict == "slower" and comparison.ci95:
+        interval = f" [{1 / comparison.ci95[1]:.2f}, {1 / comparison.ci95[0]:.2f}]"
+    return f"{comparison.row} is {ratio:.2f}x {comparison.verdict} than {comparison.to}{interval}."
+
+
+def _mlperf_note(row_id: str, measured: MlPerf) -> str:
+    return (
+        f"{row_id}: MLPerf's load generator, single stream: {measured.verdict}, p90 {_number(measured.p90_ms)} ms,"
+        f" at most {_number(measured.p90_bound_ms)} ms with 99 % confidence, {measured.queries} queries."
+    )
 
 
 def _baseline_note(run: Run) -> str:
@@ -121,7 +151,8 @@ def _environment_note(run: Run) -> str:
     gpu = f", {env.gpu.name}" if env.gpu else ", no GPU"
     return (
         f"Batch 1, host to host{runs}, {env.threads} threads a row on {env.cpu}{gpu}."
-        " mean ± 95 % is over rounds; agree is top-1 agreement with the model."
+        " mean ± 95 % is over rounds, comparisons are of medians round by round;"
+        " agree is top-1 agreement with the model."
     )
 
 

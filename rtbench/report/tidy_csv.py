@@ -27,6 +27,7 @@ COLUMNS = {
     "min_ms": "latency.min_ms",
     "p50_ms": "latency.p50_ms",
     "p90_ms": "latency.p90_ms",
+    "p90_bound_ms": "latency.p90_bound_ms",
     "p95_ms": "latency.p95_ms",
     "p99_ms": "latency.p99_ms",
     "max_ms": "latency.max_ms",
@@ -46,6 +47,12 @@ COLUMNS = {
     "accuracy_score": "scores.accuracy",
     "on_baseline_hardware": "scores.on_baseline_hardware",
     "speedup_vs_torch": "scores.speedup_vs_torch",
+    "speedup_ci95_low": "scores.speedup_ci95.0",
+    "speedup_ci95_high": "scores.speedup_ci95.1",
+    "load_ms": "startup.load_ms",
+    "first_run_ms": "startup.first_run_ms",
+    "warmup_runs": "latency.warmup_runs",
+    "other_cores": "conditions.other_cores",
 }
 
 
