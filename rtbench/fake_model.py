@@ -23,7 +23,7 @@ from rtbench.terms import Precision
 class Fault(Record):
     """What goes wrong, and in which step: after `after` calls of `run` where the step is `run`."""
 
-    how: Literal["raise", "exit", "kill", "hang", "nan", "unavailable"]
+    how: Literal["raise", "exit", "kill", "hang", "eat", "nan", "unavailable"]
     step: Literal["open", "run"] = "run"
     after: int = 0
 

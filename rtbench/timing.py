@@ -56,7 +56,9 @@ class Timing:
                 self.progress("latency (seconds at most)", int(seconds()), int(self.sampling.max_time_s))
         for row in live:
             if self.sampling.target_ci is not None and row.live and not self._narrow(row):
-                words = f"interval is wider than {100 * self.sampling.target_ci:g}% after {self.sampling.max_time_s:g} s"
+                words = (
+                    f"interval is wider than {100 * self.sampling.target_ci:g}% after {self.sampling.max_time_s:g} s"
+                )
                 row.update(warnings=[*row.record.warnings, f"{words}: raise --max-time"])
         if self.sampling.scenario:
             for row in live:

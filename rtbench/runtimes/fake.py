@@ -68,6 +68,10 @@ class FakeSession:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "hang":
                 time.sleep(3600)
+            case "eat":
+                hoard: list[bytes] = []
+                while True:
+                    hoard.append(b"x" * 2**26)
             case "unavailable":
                 raise RuntimeUnavailable("scripted to be unavailable", "change the script")
             case "nan":

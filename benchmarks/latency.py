@@ -1,0 +1,401 @@
+"""The harness against a bare loop, against MLPerf, against itself, against neighbours and against crashes.
+
+    python benchmarks/latency.py > benchmarks/results/DATE-latency.md      # 40 minutes, on an idle machine
+    python benchmarks/latency.py overhead differences                      # parts of it
+
+Prints Markdown: what was measured, what is promised, whether it holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+import torchvision
+
+from rtbench import latency
+from rtbench.environment import available_cores, read_environment
+from rtbench.export.onnx import write_fp32
+from rtbench.fake_model import FakeScript
+from rtbench.records import Row, Run
+from rtbench.runs import read_run, read_samples
+from rtbench.runtimes.fake import FakeSession
+from rtbench.stats import compare_rounds
+
+PAIRS = 10
+GENERATOR_PAIRS = 5
+COMPARISONS = 40
+REPEATS = 10
+PAUSE_S = 45
+ROWS = ("torch/fp32", "ort/fp32", "ort/int8")
+THREADS = available_cores()
+
+
+@dataclass
+class Table:
+    title: str
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, what: str, measured: str, promised: str, holds: bool) -> None:
+        self.lines.append(f"| {what} | {measured} | {promised} | {'yes' if holds else '**no**'} |")
+        print(f"{what}: {measured} ({promised})", file=sys.stderr, flush=True)
+
+    def show(self) -> None:
+        print(f"\n## {self.title}\n\n| measured | figure | promised | holds |\n|---|---|---|---|")
+        print("\n".join(self.lines), flush=True)
+
+
+class Bench:
+    """A folder with ResNet18 and its artifacts, and rtbench's command line to run on them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._runs = 0
+        torch.manual_seed(0)
+        torch.save(torchvision.models.resnet18().state_dict(), folder / "resnet18.pt")
+        self.artifacts = folder / "artifacts"
+        self.rtbench("export", folder / "resnet18.pt", "--out", self.artifacts, "--calibration-images", "64")
+
+    def rtbench(self, *arguments: str | Path) -> None:
+        command = [sys.executable, "-m", "rtbench", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 2:
+            raise SystemExit(done.stderr)
+
+    def out(self) -> Path:
+        self._runs += 1
+        return self.folder / f"run{self._runs}"
+
+    def compare(self, *arguments: str | Path) -> Run:
+        out = self.out()
+        self.rtbench("compare", *arguments, "--limit", "8", "--out", out)
+        return read_run(out)
+
+
+BARE = """
+import sys, time
+import numpy as np
+row, path, batch, threads, runs = sys.argv[1], sys.argv[2], np.load(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
+if row.startswith("torch"):
+    import torch, torchvision
+    torch.set_num_threads(threads)
+    network = torchvision.models.resnet18()
+    network.load_state_dict(torch.load(path, weights_only=True))
+    network.eval()
+    def run():
+        with torch.inference_mode():
+            return network(torch.from_numpy(batch)).numpy()
+else:
+    import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    def run():
+        return session.run(None, {name: batch})[0]
+for _ in range(50):
+    run()
+times = []
+for _ in range(runs):
+    start = time.perf_counter_ns()
+    run()
+    times.append(time.perf_counter_ns() - start)
+print(float(np.median(times)) / 1e6)
+"""
+
+
+def bare_loop(bench: Bench, row: str, runs: int) -> float:
+    """p50 in ms of the shortest loop there is, on the same artifact, alone in its process."""
+    files = {"torch/fp32": "torch-fp32.pt", "ort/fp32": "onnx-fp32.onnx", "ort/int8": "onnx-int8.onnx"}
+    batch = bench.folder / "input.npy"
+    np.save(batch, np.random.default_rng(0).standard_normal((1, 3, 224, 224), dtype=np.float32))
+    done = subprocess.run(
+        [sys.executable, "-c", BARE, row, str(bench.artifacts / files[row]), str(batch), str(THREADS), str(runs)],
+        env=os.environ | {"OMP_NUM_THREADS": str(THREADS)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(done.stdout)
+
+
+def own_row(row: str) -> tuple[str, ...]:
+    runtime, precision = row.split("/")
+    return "--runtimes", runtime, "--precisions", precision
+
+
+def measured(run: Run, row: str) -> Row:
+    return next(each for each in run.rows if each.id == row)
+
+
+def within_rtbench(bench: Bench, row: str, runs: int) -> float:
+    found = measured(bench.compare(bench.artifacts, *own_row(row), "--runs", str(runs)), row).latency
+    assert found
+    return found.p50_ms
+
+
+def overhead(bench: Bench) -> Table:
+    table = Table("Overhead: rtbench over a bare loop")
+    runs = 300
+    for row in ROWS:
+        ratios = []
+        for pair in range(PAIRS):
+            loops = [partial(bare_loop, bench, row, runs), partial(within_rtbench, bench, row, runs)]
+            if pair % 2:
+                ours, bare = loops[1](), loops[0]()
+            else:
+                bare, ours = loops[0](), loops[1]()
+            ratios.append(ours / bare)
+        median = statistics.median(ratios)
+        table.add(
+            f"{row}: p50 over a bare loop's, median of {PAIRS} alternating pairs",
+            f"{median:.4f} ({min(ratios):.3f} to {max(ratios):.3f})",
+            "within 1 %",
+            abs(median - 1) <= 0.01,
+        )
+    timed = latency.time_block(Nothing(), np.zeros((1, 3, 8, 8), np.float32), 1000, 100_000, latency.host_clock)
+    cost = float(np.median(timed.durations_ns)) / 1000
+    table.add("the harness's own time within a run, fake runtime", f"{cost:.2f} µs", "under 2 µs", cost < 2)
+    return table
+
+
+class Nothing(FakeSession):
+    """The fake runtime without its arithmetic: what is left is the harness."""
+
+    def __init__(self) -> None:
+        super().__init__(FakeScript(latency_ms=()))
+        self._logits = np.zeros((1, 10), dtype=np.float32)
+
+    def fetch(self) -> np.ndarray:
+        return self._logits
+
+
+def mlperf(bench: Bench) -> Table:
+    table = Table("Against MLPerf's load generator")
+    for row in ROWS:
+        ratios = []
+        for _ in range(GENERATOR_PAIRS):
+            arguments = (*own_row(row), "--runs", "500", "--scenario", "single-stream")
+            found = measured(bench.compare(bench.artifacts, *arguments), row)
+            assert found.latency and found.mlperf
+            ratios.append(found.latency.p90_ms / found.mlperf.p90_ms)
+        median = statistics.median(ratios)
+        table.add(
+            f"{row}: p90 over the generator's, median of {GENERATOR_PAIRS} of each in turn",
+            f"{median:.3f} ({min(ratios):.3f} to {max(ratios):.3f})",
+            "within 3 %",
+            abs(median - 1) <= 0.03,
+        )
+    return table
+
+
+@contextmanager
+def neighbour() -> Iterator[None]:
+    """A process that keeps one core busy, half of the time."""
+    code = "import time\nwhile True:\n end = time.time() + .05\n while time.time() < end: pass\n time.sleep(.05)"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def chain(folder: Path, layers: int) -> Path:
+    """An ONNX network of `layers` equal convolutions, so that 21 are 5 % more work than 20."""
+    path = folder / f"chain{layers}.onnx"
+    if not path.exists():
+        torch.manual_seed(layers)
+        convolutions = [torch.nn.Conv2d(64, 64, 3, padding=1) for _ in range(layers)]
+        network = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 64, 4, 4), *convolutions, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+        )
+        write_fp32(network.eval(), None, 112, path)
+    return path
+
+
+def differences(bench: Bench) -> Table:
+    table = Table("Differences: the same artifact twice, and one with 5 % more work")
+    plain, more, again = chain(bench.folder, 20), chain(bench.folder, 21), bench.folder / "again.onnx"
+    shutil.copy(plain, again)
+    for busy in (False, True):
+        claimed = found = flagged = 0
+        apart, slower = [], []
+        with neighbour() if busy else nullcontext():
+            for _ in range(COMPARISONS):
+                out = bench.out()
+                bench.rtbench("compare", plain, again, more, "--runs", "200", "--limit", "1", "--out", out)
+                rounds = {row: dict(enumerate(blocks)) for row, blocks in read_samples(out).items()}
+                own = rounds["chain20/ort/fp32"]
+                ratio, _, verdict = compare_rounds(own, rounds["again/ort/fp32"])
+                claimed += verdict != "no difference shown"
+                apart.append(abs(ratio - 1))
+                ratio, _, verdict = compare_rounds(own, rounds["chain21/ort/fp32"])
+                found += verdict == "faster"
+                slower.append(ratio)
+                flagged += sum(not row.latency.stable for row in read_run(out).rows if row.latency)
+        where = " beside a busy neighbour" if busy else ""
+        table.add(
+            f"A/A{where}: a difference claimed, in {COMPARISONS} comparisons of 200 runs",
+            f"{claimed} (medians apart by {statistics.median(apart):.2%}, at most {max(apart):.2%})",
+            "at most 4",
+            claimed <= 4,
+        )
+        table.add(
+            f"A/B{where}: 5 % more work found, in {COMPARISONS} comparisons of 200 runs",
+            f"{found} (measured {statistics.median(slower):.3f}x, {min(slower):.3f} to {max(slower):.3f})",
+            "at least 36",
+            found >= 36,
+        )
+        rows = 3 * COMPARISONS
+        table.add(
+            f"rows flagged unstable{where}",
+            f"{flagged} of {rows}",
+            "nine in ten" if busy else "at most one in ten",
+            flagged >= 0.9 * rows if busy else flagged <= 0.1 * rows,
+        )
+    return table
+
+
+def repeatability(bench: Bench) -> Table:
+    table = Table(f"Repeatability: {REPEATS} comparisons of ResNet18, a minute apart")
+    runs = []
+    for index in range(REPEATS):
+        time.sleep(PAUSE_S if index else 0)
+        runs.append(bench.compare(bench.artifacts, "--runs", "300"))
+    for row in ROWS:
+        found = [measured(run, row) for run in runs]
+        timed = [each.latency for each in found if each.latency]
+        speedups = [each.scores.speedup_vs_torch for each in found if each.scores and each.scores.speedup_vs_torch]
+        widths = [(ci[1] - ci[0]) / 2 / each.mean_ms for each in timed if (ci := each.mean_ci95_ms)]
+        table.add(
+            f"{row}: standard deviation between runs",
+            f"mean {deviation([each.mean_ms for each in timed]):.2%},"
+            f" p50 {deviation([each.p50_ms for each in timed]):.2%}, speed-up {deviation(speedups):.2%}",
+            f"beside ± {statistics.median(widths):.2%}, the interval of the mean within a run",
+            True,
+        )
+    return table
+
+
+def deviation(values: list[float]) -> float:
+    return statistics.stdev(values) / statistics.fmean(values)
+
+
+def isolation(bench: Bench) -> Table:
+    table = Table("Isolation: a worker that dies in the middle of a comparison of three rows")
+    plain, more, victim = chain(bench.folder, 20), chain(bench.folder, 21), bench.folder / "victim.onnx"
+    shutil.copy(plain, victim)
+    eater = bench.folder / "victim.fake"
+    eater.write_text(json.dumps({"latency_ms": [], "fault": {"how": "eat", "after": 60}}), encoding="utf-8")
+    well = compare_and_harm([plain, more, victim], bench.out(), None)
+    for how, harm in (
+        ("is killed by SIGKILL", lambda pid: os.kill(pid, signal.SIGKILL)),
+        ("segfaults", lambda pid: os.kill(pid, signal.SIGSEGV)),
+        ("hangs", lambda pid: os.kill(pid, signal.SIGSTOP)),
+        ("eats memory until it is killed", limit_memory),
+    ):
+        third = eater if harm is limit_memory else victim
+        hurt = compare_and_harm([plain, more, third], bench.out(), harm)
+        bad = next(row for row in hurt.rows if row.model == "victim")
+        holds, said = bad.status == "failed", []
+        for row in ("chain20/ort/fp32", "chain21/ort/fp32"):
+            before, after = measured(well, row).latency, measured(hurt, row).latency
+            if not (before and after and before.mean_ci95_ms and after.mean_ci95_ms):
+                raise SystemExit(f"{row} was not measured: {measured(well, row).reason} {measured(hurt, row).reason}")
+            (low, high), (low_after, high_after) = before.mean_ci95_ms, after.mean_ci95_ms
+            holds &= after.runs == before.runs and low <= high_after and low_after <= high
+            said.append(f"{after.mean_ms:.3f} ms [{low_after:.3f}, {high_after:.3f}] for [{low:.3f}, {high:.3f}]")
+        reason = (bad.reason or "").partition(";")[0]
+        table.add(f"it {how}: {bad.status} ({reason})", "; ".join(said), "the others' intervals overlap", holds)
+    return table
+
+
+def compare_and_harm(models: list[Path], out: Path, harm: Callable[[int], None] | None) -> Run:
+    """A comparison in the middle of which `harm` comes to the worker of the model called victim."""
+    command = [sys.executable, "-m", "rtbench", "compare", *models, "--limit", "1", "--out", out]
+    command += ["--runs", "1500", "--timeout", "20", "--runtimes", "ort,fake", "--precisions", "fp32"]
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen([str(part) for part in command], stdout=quiet, stderr=subprocess.PIPE)
+    if harm is limit_memory:
+        await_worker(process, out / "logs" / "victim-fake-fp32.log")
+    elif harm:
+        await_text(process, out / "samples.csv", "victim")
+    if harm:
+        harm(worker_of(process.pid, "victim"))
+    process.wait()
+    return read_run(out)
+
+
+def await_text(process: subprocess.Popen[bytes], path: Path, text: str) -> None:
+    while not (path.exists() and text in path.read_text(encoding="utf-8")):
+        require_running(process)
+        time.sleep(0.05)
+
+
+def await_worker(process: subprocess.Popen[bytes], log: Path) -> None:
+    while not log.exists():
+        require_running(process)
+        time.sleep(0.005)
+
+
+def require_running(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        assert process.stderr
+        raise SystemExit(process.stderr.read().decode())
+
+
+def worker_of(parent: int, model: str) -> int:
+    """The worker process whose log is that of the model's row."""
+    for child in psutil.Process(parent).children():
+        if model in Path(f"/proc/{child.pid}/fd/1").readlink().name:
+            return child.pid
+    raise SystemExit(f"there is no worker for {model}")
+
+
+def limit_memory(pid: int) -> None:
+    """Let the kernel kill this process at 2 GiB, by a control group of its own."""
+    version1, version2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
+    root, limit = (version1, "memory.limit_in_bytes") if version1.is_dir() else (version2, "memory.max")
+    group = root / "rtbench-isolation"
+    group.mkdir(exist_ok=True)
+    (group / limit).write_text(str(2 * 2**30), encoding="ascii")
+    (group / "cgroup.procs").write_text(str(pid), encoding="ascii")
+
+
+PARTS = {part.__name__: part for part in (overhead, mlperf, differences, repeatability, isolation)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(PARTS)}")
+    chosen = parser.parse_args().parts or list(PARTS)
+    env = read_environment(THREADS)
+    packages = ", ".join(f"{name} {version}" for name, version in env.packages.items())
+    print(f"# Latency, {datetime.now(timezone.utc):%Y-%m-%d}\n")
+    print(f"{env.cpu}, {env.cores} cores, {env.memory_mib // 1024} GiB, no GPU; Python {env.python}; {packages}.")
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = Bench(Path(scratch))
+        for name in chosen:
+            PARTS[name](bench).show()
+
+
+if __name__ == "__main__":
+    main()
