@@ -13,7 +13,8 @@ run)
     options=()
     while [[ $1 == --* ]]; do
         case $1 in
-        --user | --mount) options+=("$1" "$2") && shift 2 ;;
+        --user) options+=("$1" "$2") && shift 2 ;;
+        --mount) options+=("$1" "$2$([[ $2 == *,readonly ]] || echo ,rw)") && shift 2 ;;  # buildah's default is read-only
         --gpus) shift 2 ;;
         --rm | --init | --interactive | --tty) shift ;;
         *) echo "docker/buildah.sh: docker run $1 is not known here" >&2 && exit 2 ;;

@@ -44,6 +44,7 @@ target() {
 }
 target docker-build ARGS="--build-arg BASE=localhost/smoke-base --build-arg EXTRAS=sample,dev ${volumes[*]}"
 target docker-doctor
+target docker-test ARGS='-q tests/test_container.py tests/test_worker.py'
 target docker-compare RUNS=20
 
 echo "== What is left on the host"
