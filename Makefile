@@ -81,12 +81,12 @@ docker-compare: | runs engines .cache ## run the comparison in the container
 	$(DOCKER_RUN) rtbench compare $(COMPARE)
 
 docker-gpu-check: | runs engines .cache ## run gpu-check in the container
-	$(DOCKER_RUN) make gpu-check
+	$(DOCKER_RUN) make gpu-check $(if $(DATA),DATA='$(DATA)')
 
 docker-test: | runs engines .cache ## run all tests in the container
 	$(DOCKER_RUN) make test ARGS='$(ARGS)'
 
-docker-smoke: ## build and try the container without Docker or a GPU: needs root, buildah, debootstrap, 40 GB
+docker-smoke: ## build and try the container without Docker or a GPU: needs root, buildah, debootstrap, 30 GB
 	docker/smoke.sh
 
 runs engines .cache:
