@@ -21,6 +21,7 @@ export TMPDIR=$work/tmp CONTAINERS_STORAGE_CONF=$work/storage.conf
 printf '[storage]\ndriver = "vfs"\nrunroot = "%s/run"\ngraphroot = "%s/images"\n' "$work" "$work" > "$work/storage.conf"
 
 git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents --target-directory "$work/checkout"
+mkdir "$work"/checkout/{runs,.cache} && mkdir --parents "$work/checkout/engines"
 chown --recursive 12345:12345 "$work/checkout"  # a user that no image knows
 
 echo "== A Debian in place of NVIDIA's image"
