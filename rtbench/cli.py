@@ -253,6 +253,8 @@ def report(
     Example: rtbench report runs/20261124-120000-resnet18 --format markdown
     """
     from rtbench.artifacts import write_text
+    from rtbench.report.evidence import read_evidence
+    from rtbench.report.html import render_html
     from rtbench.report.markdown import render_markdown
     from rtbench.report.table import render_table
     from rtbench.report.tidy_csv import render_csv
@@ -264,6 +266,7 @@ def report(
         "markdown": render_markdown,
         "csv": render_csv,
         "json": lambda each: each.model_dump_json(indent=2) + "\n",
+        "html": lambda each: render_html(each, read_evidence(run, each)),
     }
     if output:
         try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -101,9 +103,56 @@ def read_run(path: Path) -> Run:
 
 def read_samples(path: Path) -> dict[str, list[NDArray[np.float64]]]:
     """The raw samples of a run directory: for each row its rounds, in milliseconds."""
-    rounds: dict[str, dict[int, list[float]]] = {}
-    with (path / SAMPLES).open(newline="", encoding="utf-8") as file:
-        for line in csv.DictReader(file):
-            row = rounds.setdefault(line["row"], {})
-            row.setdefault(int(line["round"]), []).append(int(line["duration_ns"]) / 1e6)
-    return {row: [np.array(samples) for samples in by_round.values()] for row, by_round in rounds.items()}
+    return {row: [block.durations_ns / 1e6 for block in blocks] for row, blocks in read_blocks(path).items()}
+
+
+def read_blocks(path: Path) -> dict[str, list[Block]]:
+    """The raw samples of a run directory as they were measured: for each row its blocks, in order.
+
+    Empty where nothing was timed. A killed run may end in half a line, which is left out.
+    """
+    found: dict[str, dict[int, list[tuple[int, int, int]]]] = {}
+    for line in _lines(path / SAMPLES):
+        timed = (int(line["position"]), int(line["start_ns"]), int(line["duration_ns"]))
+        found.setdefault(line["row"], {}).setdefault(int(line["round"]), []).append(timed)
+    return {
+        row: [
+            Block(
+                row,
+                number,
+                timed[0][0],
+                np.array([start for _, start, _ in timed], dtype=np.int64),
+                np.array([duration for *_, duration in timed], dtype=np.int64),
+            )
+            for number, timed in rounds.items()
+        ]
+        for row, rounds in found.items()
+    }
+
+
+@dataclass(frozen=True)
+class Prediction:
+    file: str
+    label: int
+    classes: tuple[int, ...]
+    """With the largest output first; -1 where the output was not finite."""
+
+
+def read_predictions(path: Path, row: str) -> list[Prediction]:
+    """What a row answered for every labelled image; empty where it was not asked."""
+    return [
+        Prediction(
+            line["file"], int(line["label"]), tuple(int(line[key]) for key in line if key and key.startswith("top"))
+        )
+        for line in _lines(path / "predictions" / f"{file_name(row)}.csv")
+    ]
+
+
+def _lines(path: Path) -> list[dict[str, str]]:
+    """The lines of a CSV file, none where it is missing."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        text = file.read()
+    whole = text[: text.rfind("\n") + 1]
+    return list(csv.DictReader(io.StringIO(whole, newline="")))
