@@ -61,16 +61,8 @@ def front_chart(run: Run) -> Spec | None:
                 "mark": {"type": "line", "interpolate": "step-after", "color": FAINT, "strokeDash": [5, 4]},
                 "encoding": {"order": {"field": "mean_ms"}},
             },
-            {
-                "transform": [{"filter": "isValid(datum.mean_low_ms)"}],
-                "mark": {"type": "rule", "color": INK, "opacity": 0.5},
-                "encoding": {"x": x | {"field": "mean_low_ms"}, "x2": {"field": "mean_high_ms"}},
-            },
-            {
-                "transform": [{"filter": "isValid(datum.worth_low)"}],
-                "mark": {"type": "rule", "color": INK, "opacity": 0.5},
-                "encoding": {"y": y | {"field": "worth_low"}, "y2": {"field": "worth_high"}},
-            },
+            *_intervals("x", x, "mean_low_ms", "mean_high_ms", values),
+            *_intervals("y", y, "worth_low", "worth_high", values),
             {
                 "name": "points",
                 "mark": {"type": "point", "filled": True, "opacity": 0.75, "stroke": INK, "strokeWidth": 0.6},
@@ -110,7 +102,7 @@ def _front_point(row: Row, found: Quality | None, on_front: bool) -> dict[str, A
 
 def quantile_chart(run: Run, evidence: Evidence) -> Spec | None:
     """Every row's distribution on one axis: 5 to 95 %, the middle half, the median, and the mean."""
-    values = []
+    values: list[dict[str, Any]] = []
     for row in run.rows:
         if row.latency and row.id in evidence.blocks:
             marks = np.percentile(samples_ms(evidence.blocks[row.id]), QUANTILES)
@@ -238,7 +230,7 @@ def score_chart(run: Run, score: str) -> Spec | None:
                 "mark": {"type": "bar", "height": {"band": 0.65}},
                 "encoding": {
                     "y": y,
-                    "x": {"field": "score", "type": "quantitative", "title": f"{score} score", "axis": {"tickCount": 5}},
+                    "x": {"field": "score", "type": "quantitative", "title": None, "axis": {"tickCount": 5}},
                     "color": _by_runtime(run.rows),
                     "tooltip": _tooltip("row", "score"),
                 },
@@ -291,11 +283,7 @@ def stage_chart(run: Run) -> Spec | None:
                 "mark": {"type": "rule", "color": FAINT, "strokeDash": [3, 2]},
                 "encoding": {"x": x | {"field": "worth"}, "y": None},
             },
-            {
-                "transform": [{"filter": "isValid(datum.low)"}],
-                "mark": {"type": "rule", "color": INK},
-                "encoding": {"x": x | {"field": "low"}, "x2": {"field": "high"}},
-            },
+            *_intervals("x", x, "low", "high", values),
             {
                 "name": "points",
                 "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
@@ -354,6 +342,19 @@ def flips_chart(found: Sequence[Flips]) -> Spec:
             "tooltip": _tooltip("class", "kind", "images", "of"),
         },
     }
+
+
+def _intervals(axis: str, scale: Spec, low: str, high: str, values: Sequence[dict[str, Any]]) -> list[Spec]:
+    """A layer of thin lines from `low` to `high`, none where no value has an interval."""
+    if all(each[low] is None for each in values):
+        return []
+    return [
+        {
+            "transform": [{"filter": f"isValid(datum.{low})"}],
+            "mark": {"type": "rule", "color": INK, "opacity": 0.5},
+            "encoding": {axis: scale | {"field": low}, f"{axis}2": {"field": high}},
+        }
+    ]
 
 
 def _milliseconds(what: str, values: Sequence[float]) -> Spec:

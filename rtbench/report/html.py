@@ -6,11 +6,12 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from rtbench.records import Interval, Row, Run
+from rtbench.records import Row, Run
 from rtbench.report import charts
 from rtbench.report.answer import answer, pareto_front, rule, shipped
 from rtbench.report.cells import NOTHING, notes
 from rtbench.report.evidence import Evidence, Flips, flips
+from rtbench.report.tidy_csv import figure_at
 
 SCORES = {"size": "Size score", "latency": "Latency score", "accuracy": "Accuracy score"}
 
@@ -34,17 +35,44 @@ class Line:
     shipped: bool
 
 
+@dataclass(frozen=True)
+class Column:
+    """A figure of the score table: where it stands in `result.json`, times `scale`, and the same of its interval."""
+
+    name: str
+    meaning: str
+    path: str
+    form: str = ".2f"
+    scale: float = 1.0
+    interval: str | None = None
+    interval_form: str = ".4g"
+
+
+MIB = 1 / 2**20
 COLUMNS = (
-    ("mean ms", "mean latency at batch 1, with its 95 % interval over rounds"),
-    ("p50", "median latency, ms"),
-    ("p99", "99th percentile of latency, ms"),
-    ("top-1 %", "share of labelled images whose first answer is right, with its 95 % interval"),
-    ("agree %", "share of images with the model's own top-1"),
-    ("MiB", "size of the artifact on disk"),
-    ("size", "baseline size over size"),
-    ("latency", "baseline latency over mean latency"),
-    ("accuracy", "top-1 over the baseline's"),
-    ("vs torch", "mean latency of torch/fp32 in this run over this row's"),
+    Column(
+        "mean ms",
+        "mean latency at batch 1, with its 95 % interval over rounds",
+        "latency.mean_ms",
+        ".4g",
+        interval="latency.mean_ci95_ms",
+    ),
+    Column("p50", "median latency, ms", "latency.p50_ms", ".4g"),
+    Column("p99", "99th percentile of latency, ms", "latency.p99_ms", ".4g"),
+    Column(
+        "top-1 %",
+        "share of labelled images whose first answer is right, with its 95 % interval",
+        "accuracy.top1",
+        scale=100,
+        interval="accuracy.top1_ci95",
+        interval_form=".1f",
+    ),
+    Column("agree %", "share of images with the model's own top-1", "fidelity.top1_agreement", scale=100),
+    Column("MiB", "size of the artifact on disk", "artifact.size_bytes", scale=MIB),
+    Column("size", "baseline size over size", "scores.size"),
+    Column("latency", "baseline latency over mean latency", "scores.latency"),
+    Column("accuracy", "top-1 over the baseline's", "scores.accuracy"),
+    Column("vs torch", "mean latency of torch/fp32 in this run over this row's", "scores.speedup_vs_torch"),
 )
 
 
@@ -84,7 +112,7 @@ def render_page(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    library = javascript_bundle().replace("</script", "<\\/script")
+    library = javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
     return environment.get_template(template).render(library=library, **values)
 
 
@@ -123,29 +151,16 @@ def _line(run: Run, row: Row) -> Line:
 def _cells(row: Row) -> tuple[Cell, ...]:
     if not (row.latency or row.accuracy or row.fidelity or row.scores):
         return ()
-    latency, accuracy, scores = row.latency, row.accuracy, row.scores
-    return (
-        _cell(latency and latency.mean_ms, ".4g", latency.mean_ci95_ms if latency else None),
-        _cell(latency and latency.p50_ms, ".4g"),
-        _cell(latency and latency.p99_ms, ".4g"),
-        _cell(accuracy and 100 * accuracy.top1, ".2f", _percent(accuracy.top1_ci95) if accuracy else None, ".1f"),
-        _cell(row.fidelity and 100 * row.fidelity.top1_agreement, ".2f"),
-        _cell(row.artifact and row.artifact.size_bytes / 2**20, ".2f"),
-        _cell(scores and scores.size, ".2f"),
-        _cell(scores and scores.latency, ".2f", mark="" if scores and scores.on_baseline_hardware else " *"),
-        _cell(scores and scores.accuracy, ".2f"),
-        _cell(scores and scores.speedup_vs_torch, ".2f"),
-    )
-
-
-def _percent(interval: Interval) -> Interval:
-    return 100 * interval[0], 100 * interval[1]
-
-
-def _cell(
-    value: float | None, form: str, interval: Interval | None = None, interval_form: str = ".4g", mark: str = ""
-) -> Cell:
-    if value is None:
-        return Cell(NOTHING, None)
-    between = f"{interval[0]:{interval_form}} to {interval[1]:{interval_form}}" if interval else ""
-    return Cell(f"{value:{form}}{mark}", value, between)
+    record = row.model_dump()
+    cells = []
+    for column in COLUMNS:
+        value = figure_at(record, column.path)
+        if value is None:
+            cells.append(Cell(NOTHING, None))
+            continue
+        other = column.path == "scores.latency" and not record["scores"]["on_baseline_hardware"]
+        text = f"{value * column.scale:{column.form}}{' *' if other else ''}"
+        ends = figure_at(record, column.interval) if column.interval else None
+        between = " to ".join(f"{end * column.scale:{column.interval_form}}" for end in ends) if ends else ""
+        cells.append(Cell(text, value * column.scale, between))
+    return tuple(cells)

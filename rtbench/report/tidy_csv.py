@@ -63,11 +63,12 @@ def render_csv(run: Run) -> str:
     writer.writerow(COLUMNS)
     for row in run.rows:
         record = row.model_dump()
-        writer.writerow([_at(record, path) for path in COLUMNS.values()])
+        writer.writerow([figure_at(record, path) for path in COLUMNS.values()])
     return text.getvalue()
 
 
-def _at(record: Any, path: str) -> Any:
+def figure_at(record: Any, path: str) -> Any:
+    """The value at `latency.mean_ms` or `latency.mean_ci95_ms.0` of a dumped record, None where a part is missing."""
     for key in path.split("."):
         if record is None:
             return None
