@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +19,7 @@ from rtbench.cli_options import (
     Interp,
     Mean,
     Method,
+    Output,
     Precisions,
     RandomWeights,
     Resize,
@@ -36,7 +36,7 @@ from rtbench.cli_options import (
     parse_precisions,
 )
 from rtbench.errors import RtbenchError, UsageError
-from rtbench.terms import ReportFormat, Scenario
+from rtbench.terms import DiffFormat, ReportFormat, Scenario
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -246,13 +246,12 @@ def compare(
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     format: Annotated[ReportFormat, option("--format", help="How to render it.")] = "table",
-    output: Annotated[Path | None, option("--output", help="Write there instead of to stdout.", metavar="FILE")] = None,
+    output: Output = None,
 ) -> None:
     """Render a finished run again, without measuring.
 
     Example: rtbench report runs/20261124-120000-resnet18 --format markdown
     """
-    from rtbench.artifacts import write_text
     from rtbench.report.evidence import read_evidence
     from rtbench.report.html import render_html
     from rtbench.report.markdown import render_markdown
@@ -261,22 +260,52 @@ def report(
     from rtbench.runs import read_run
 
     record = read_run(run)
-    renderers: dict[ReportFormat, Callable[[Run], str]] = {
-        "table": lambda each: _plain(render_table(each)),
-        "markdown": render_markdown,
-        "csv": render_csv,
-        "json": lambda each: each.model_dump_json(indent=2) + "\n",
-        "html": lambda each: render_html(each, read_evidence(run, each)),
-    }
-    if output:
-        try:
-            write_text(output, renderers[format](record))
-        except OSError as error:
-            raise UsageError(f"cannot write {output}: {error.strerror}", "choose another --output") from None
-    elif format == "table":
-        _print(render_table(record))
-    else:
-        typer.echo(renderers[format](record), nl=False)
+    match format:
+        case "table":
+            _deliver(render_table(record), output)
+        case "markdown":
+            _deliver(render_markdown(record), output)
+        case "csv":
+            _deliver(render_csv(record), output)
+        case "json":
+            _deliver(record.model_dump_json(indent=2) + "\n", output)
+        case "html":
+            _deliver(render_html(record, read_evidence(run, record)), output)
+
+
+@app.command()
+def diff(
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="The run before: its directory, or repeats in one.")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="The run after.")],
+    fail_on: Annotated[
+        str | None,
+        option("--fail-on", help="Exit 1 past these budgets, as latency:5%,accuracy:0.5pp,size:1%.", metavar="BUDGETS"),
+    ] = None,
+    format: Annotated[DiffFormat, option("--format", help="How to render it.")] = "table",
+    output: Output = None,
+) -> None:
+    """Say row by row what changed between two runs, and whether the difference is real.
+
+    Example: rtbench diff runs/before runs/after --fail-on latency:5%,accuracy:0.5pp
+    """
+    from rtbench.diff import diff as compare_runs
+    from rtbench.diff import exceeded, parse_budgets, read_side
+    from rtbench.report.changes import render_diff, render_diff_markdown
+
+    budgets = parse_budgets(fail_on) if fail_on is not None else {}
+    found = compare_runs(read_side(run_a), read_side(run_b))
+    match format:
+        case "table":
+            _deliver(render_diff(found), output)
+        case "markdown":
+            _deliver(render_diff_markdown(found), output)
+        case "json":
+            _deliver(found.model_dump_json(indent=2) + "\n", output)
+    tripped = exceeded(found, budgets)
+    for sentence in tripped:
+        typer.echo(sentence, err=True)
+    if tripped:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -328,6 +357,21 @@ def _console() -> Console:
 
 def _print(renderable: RenderableType) -> None:
     _console().print(renderable)
+
+
+def _deliver(rendered: RenderableType, output: Path | None) -> None:
+    """Print what was rendered, or write it into the file that the user named."""
+    from rtbench.artifacts import write_text
+
+    if output is None and isinstance(rendered, str):
+        typer.echo(rendered, nl=False)
+    elif output is None:
+        _print(rendered)
+    else:
+        try:
+            write_text(output, rendered if isinstance(rendered, str) else _plain(rendered))
+        except OSError as error:
+            raise UsageError(f"cannot write {output}: {error.strerror}", "choose another --output") from None
 
 
 def _plain(renderable: RenderableType) -> str:

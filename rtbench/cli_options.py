@@ -48,6 +48,7 @@ Threads = Annotated[
 ]
 Timeout = Annotated[float, option("--timeout", help="Seconds of silence after which a worker process counts as hung.")]
 CacheDir = Annotated[Path | None, option("--cache-dir", help="Where decoded images are kept.", metavar="DIR")]
+Output = Annotated[Path | None, option("--output", help="Write there instead of to stdout.", metavar="FILE")]
 
 
 def parse_names(text: str) -> tuple[str, ...]:

@@ -9,3 +9,5 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "ham
 CalibrationMethod = Literal["minmax", "entropy", "percentile"]
 Scenario = Literal["single-stream"]
 ReportFormat = Literal["table", "markdown", "csv", "json", "html"]
+DiffFormat = Literal["table", "markdown", "json"]
+HistoryFormat = Literal["table", "html", "json"]

@@ -65,7 +65,7 @@ def answer(run: Run) -> str:
     """The sentence on top of a report."""
     row = shipped(run)
     if row is None:
-        return "No row was measured, so there is none to ship: the reasons are in the table."
+        return "Nothing to ship: no row's latency was measured. The table says why."
     so_far = "" if run.complete else "As far as this interrupted run went: "
     figures = [text for text in (_speed(run, row), _rightness(run, row), _size(run, row)) if text]
     if len(run.rows) == 1:
@@ -75,15 +75,17 @@ def answer(run: Run) -> str:
 
 
 def rule(run: Run) -> str:
-    """How the answer was chosen, and what to mind before acting on it."""
+    """How the answer was chosen, and what to mind before acting on it; empty where there is none."""
+    row = shipped(run)
+    if row is None:
+        return ""
     name = next((found.name for row in run.rows if (found := quality(run, row))), None)
     parts = ["Chosen: the fastest row"]
     if name:
         loses = f"{100 * TOLERANCE:g} point of {name}" + (" against torch/fp32" if name == "top-1" else "")
         parts[0] += f" that loses at most {loses}"
     parts[0] += "."
-    row = shipped(run)
-    if row and row.latency and not row.latency.stable:
+    if row.latency and not row.latency.stable:
         parts.append(f"Its latency is flagged unstable: {row.latency.warnings[0]}.")
     if any(model.random_weights for model in run.models):
         parts.append("Weights are random, so accuracy says nothing.")

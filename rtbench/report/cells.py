@@ -46,10 +46,14 @@ def cells(row: Row) -> tuple[str, ...]:
     )
 
 
+def reasons(run: Run) -> list[str]:
+    """Why each row that has not ended well has not."""
+    return [f"{row.id} {row.status}: {row.reason}" for row in run.rows if row.status != "ok"]
+
+
 def notes(run: Run) -> list[str]:
     """What a reader must know to believe the table, most important first."""
-    lines = [f"{row.id} {row.status}: {row.reason}" for row in run.rows if row.status != "ok"]
-    lines += [f"{row.id}: {warning}" for row in run.rows for warning in _warnings(row)]
+    lines = [f"{row.id}: {warning}" for row in run.rows for warning in _warnings(row)]
     lines += comparison_notes(run)
     lines += [_mlperf_note(row.id, row.mlperf) for row in run.rows if row.mlperf]
     if not run.complete:

@@ -37,13 +37,22 @@ def front_chart(run: Run) -> Spec | None:
         rows = [row for row in rows if row.id in known]
     if not rows:
         return None
-    front = {row.id for row in pareto_front(run)}
+    front = [row.id for row in pareto_front(run)]
     name = next(iter(known.values())).name if known else None
     title = {"top-1": "top-1 %", "agreement": "agreement with the model %", None: "MiB"}[name]
-    values = [_front_point(row, known.get(row.id), row.id in front) for row in rows]
+    values = sorted(
+        (_front_point(row, known.get(row.id), row.id in front) for row in rows), key=lambda each: float(each["mean_ms"])
+    )
     x = _milliseconds("mean latency", [each["mean_ms"] for each in values]) | {"field": "mean_ms"}
-    y = {"field": "worth", "type": "quantitative", "title": title, "scale": {"zero": False, "padding": 24}}
-    labels = values if len(values) <= LABELLED_POINTS else [each for each in values if each["front"]]
+    ends = [each[key] for each in values for key in ("worth", "worth_low", "worth_high") if each[key] is not None]
+    margin = 0.12 * (max(ends) - min(ends)) or 0.02 * max(ends)
+    bottom, top = min(ends) - margin, max(ends) + margin
+    y = {
+        "field": "worth",
+        "type": "quantitative",
+        "title": title,
+        "scale": {"domain": [bottom, top], "nice": False, "zero": False},
+    }
     size = {
         "field": "size_mib",
         "type": "quantitative",
@@ -51,15 +60,16 @@ def front_chart(run: Run) -> Spec | None:
         "scale": {"type": "linear", "zero": True, "range": [0, 900]},
         "legend": None,
     }
+    colour = _by_runtime(values, run)
     return {
         "data": {"name": "rows", "values": values},
         "height": 340,
         "encoding": {"x": x, "y": y},
         "layer": [
             {
-                "transform": [{"filter": "datum.front"}],
+                "data": {"name": "front", "values": _front_line(values, bottom if known else top, x)},
                 "mark": {"type": "line", "interpolate": "step-after", "color": FAINT, "strokeDash": [5, 4]},
-                "encoding": {"order": {"field": "mean_ms"}},
+                "encoding": {"order": {"field": "turn"}},
             },
             *_intervals("x", x, "mean_low_ms", "mean_high_ms", values),
             *_intervals("y", y, "worth_low", "worth_high", values),
@@ -68,17 +78,43 @@ def front_chart(run: Run) -> Spec | None:
                 "mark": {"type": "point", "filled": True, "opacity": 0.75, "stroke": INK, "strokeWidth": 0.6},
                 "encoding": {
                     "size": size,
-                    "color": _by_runtime(rows),
+                    "color": colour | {"legend": colour["legend"] and colour["legend"] | {"offset": 26}},
                     "tooltip": _tooltip("row", "mean_ms", "worth", "size_mib", worth=title),
                 },
             },
-            {
-                "data": {"values": labels},
-                "mark": {"type": "text", "align": "left", "baseline": "bottom", "dx": 9, "dy": -7, "color": INK},
-                "encoding": {"text": {"field": "row"}},
-            },
+            *_labels(values, x["scale"]["domain"][1]),
         ],
     }
+
+
+def _front_line(values: Sequence[dict[str, Any]], start: float, x: Spec) -> list[dict[str, float]]:
+    """The front as steps, from the edge of the chart over its rows to the other edge."""
+    rows = [(each["mean_ms"], each["worth"]) for each in values if each["front"]]
+    path = [(rows[0][0], start), *rows, (x["scale"]["domain"][1], rows[-1][1])]
+    return [{"turn": turn, "mean_ms": ms, "worth": worth} for turn, (ms, worth) in enumerate(path)]
+
+
+def _labels(values: Sequence[dict[str, Any]], right: float) -> list[Spec]:
+    """Names beside the points, by turns above and below, leftwards near the right edge."""
+    named = values if len(values) <= LABELLED_POINTS else [each for each in values if each["front"]]
+    places: dict[tuple[bool, bool], list[dict[str, Any]]] = {}
+    for turn, each in enumerate(named):
+        places.setdefault((turn % 2 == 0, each["mean_ms"] > 0.6 * right), []).append(each)
+    return [
+        {
+            "data": {"values": chosen},
+            "mark": {
+                "type": "text",
+                "align": "right" if leftwards else "left",
+                "baseline": "bottom" if above else "top",
+                "dx": -9 if leftwards else 9,
+                "dy": -7 if above else 7,
+                "color": INK,
+            },
+            "encoding": {"text": {"field": "row"}},
+        }
+        for (above, leftwards), chosen in places.items()
+    ]
 
 
 def _front_point(row: Row, found: Quality | None, on_front: bool) -> dict[str, Any]:
@@ -120,7 +156,7 @@ def quantile_chart(run: Run, evidence: Evidence) -> Spec | None:
             {"mark": {"type": "rule", "color": INK}, "encoding": {"x": x | {"field": "p5"}, "x2": {"field": "p95"}}},
             {
                 "mark": {"type": "bar", "height": 10},
-                "encoding": {"x": x | {"field": "p25"}, "x2": {"field": "p75"}, "color": _by_runtime(run.rows)},
+                "encoding": {"x": x | {"field": "p25"}, "x2": {"field": "p75"}, "color": _by_runtime(values, run)},
             },
             {"mark": {"type": "tick", "color": INK, "size": 14}, "encoding": {"x": x | {"field": "p50"}}},
             {
@@ -231,7 +267,7 @@ def score_chart(run: Run, score: str) -> Spec | None:
                 "encoding": {
                     "y": y,
                     "x": {"field": "score", "type": "quantitative", "title": None, "axis": {"tickCount": 5}},
-                    "color": _by_runtime(run.rows),
+                    "color": _by_runtime(values, run),
                     "tooltip": _tooltip("row", "score"),
                 },
             },
@@ -289,7 +325,7 @@ def stage_chart(run: Run) -> Spec | None:
                 "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
                 "encoding": {
                     "x": x | {"field": "worth"},
-                    "color": _by_runtime(run.rows),
+                    "color": _by_runtime(values, run),
                     "tooltip": _tooltip("row", "stage", "worth", worth=title),
                 },
             },
@@ -316,6 +352,8 @@ def flips_chart(found: Sequence[Flips]) -> Spec:
     """Images by class that a row answers otherwise than the model: lost to the left, gained to the right."""
     kinds = (("lost", -1), ("gained", 1), ("other", 1))
     shown = found[:SHOWN_CLASSES]
+    most = max(max(each.lost, each.gained + each.other) for each in shown)
+    step = -(-most // 4)
     values = [
         {"class": each.label, "kind": kind, "images": sign * getattr(each, kind), "of": each.images}
         for each in shown
@@ -332,7 +370,8 @@ def flips_chart(found: Sequence[Flips]) -> Spec:
                 "field": "images",
                 "type": "quantitative",
                 "title": "images: lost | gained, or wrong in another way",
-                "axis": {"tickMinStep": 1, "format": "d", "tickCount": 5},
+                "scale": {"domain": [-most, most], "nice": False},
+                "axis": {"values": list(range(-4 * step, 4 * step + 1, step)), "format": "d"},
             },
             "color": {
                 "field": "kind",
@@ -370,15 +409,16 @@ def _milliseconds(what: str, values: Sequence[float]) -> Spec:
     return {"type": "quantitative", "title": f"{what}, ms", "scale": {"domain": [0, high * 1.12], "nice": False}}
 
 
-def _by_runtime(rows: Sequence[Row]) -> Spec:
-    runtimes = list(dict.fromkeys(row.runtime for row in rows))
+def _by_runtime(values: Sequence[dict[str, Any]], run: Run) -> Spec:
+    """A runtime has one colour on the whole page; the legend has those drawn, where there are several."""
+    runtimes = list(dict.fromkeys(row.runtime for row in run.rows))
+    drawn = [runtime for runtime in runtimes if any(each["runtime"] == runtime for each in values)]
     colours = [f"var(--c{index % RUNTIME_COLOURS})" for index in range(len(runtimes))]
-    legend = {"orient": "top", "title": None} if len(runtimes) > 1 else None
     return {
         "field": "runtime",
         "type": "nominal",
         "scale": {"domain": runtimes, "range": colours},
-        "legend": legend,
+        "legend": {"orient": "top", "title": None, "values": drawn} if len(drawn) > 1 else None,
     }
 
 

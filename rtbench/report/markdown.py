@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from rtbench.records import Run
-from rtbench.report.cells import HEADERS, cells, notes
+from rtbench.report.cells import HEADERS, cells, notes, reasons
 
 
 def render_markdown(run: Run) -> str:
     lines = [
-        f"# rtbench: {_escaped(', '.join(model.name for model in run.models))}",
+        f"# rtbench: {escaped(', '.join(model.name for model in run.models))}",
         "",
         "| " + " | ".join(HEADERS) + " |",
         "|---" + "|---:" * (len(HEADERS) - 1) + "|",
-        *("| " + " | ".join(_escaped(cell) for cell in cells(row)) + " |" for row in run.rows),
+        *("| " + " | ".join(escaped(cell) for cell in cells(row)) + " |" for row in run.rows),
         "",
-        *(f"- {_escaped(note)}" for note in notes(run)),
+        *(f"- {escaped(note)}" for note in [*reasons(run), *notes(run)]),
         "",
         "| package | version |",
         "|---|---|",
@@ -26,5 +26,6 @@ def render_markdown(run: Run) -> str:
     return "\n".join(lines)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text that stands in a Markdown table or list as it is."""
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("\n", " ")

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rtbench.records import Run
-from rtbench.report.cells import HEADERS, cells, notes
+from rtbench.report.cells import HEADERS, cells, notes, reasons
 
 COLOURS = {"ok": "", "unavailable": "dim", "failed": "red", "invalid": "red"}
 
@@ -19,4 +19,5 @@ def render_table(run: Run) -> Group:
         table.add_column(header, justify="left" if header == "row" else "right", no_wrap=True)
     for row in run.rows:
         table.add_row(*cells(row), style=COLOURS[row.status])
-    return Group(table, *(Text(f"\n{note}" if not index else note) for index, note in enumerate(notes(run))))
+    lines = [*reasons(run), *notes(run)]
+    return Group(table, Text(), *(Text(line) for line in lines))
