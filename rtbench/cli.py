@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,7 +26,6 @@ from rtbench.cli_options import (
     Timeout,
     TrustPickle,
     Weights,
-    make_place,
     model_options,
     option,
     parse_names,
@@ -36,29 +33,41 @@ from rtbench.cli_options import (
     parse_precisions,
 )
 from rtbench.errors import RtbenchError, UsageError
-from rtbench.terms import DiffFormat, ReportFormat, Scenario
+from rtbench.terms import DiffFormat, Loudness, ReportFormat, Scenario
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
+    from rtbench.progress import ProgressBar
     from rtbench.records import Run
 
 app = typer.Typer(
     name="rtbench",
-    help="Which format and runtime to ship an image classifier in: export, measure, score, compare.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
 INTERRUPTED = 130
-PIPED_WIDTH = 120
+_loudness: Loudness = "normal"
 
 
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="A line on stderr for each phase, with its time, terminal or not.")
+    ] = False,
 ) -> None:
+    """Which format and runtime to ship an image classifier in: export, measure, score, compare.
+
+    Example: rtbench --verbose compare resnet18 --runtimes torch,ort
+    """
+    global _loudness
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose exclude each other", "give one of them")
+    _loudness = "quiet" if quiet else "verbose" if verbose else "normal"
     if version:
         from rtbench import __version__
 
@@ -93,33 +102,28 @@ def export(
 
     Example: rtbench export resnet18 --calibration photos/
     """
-    from rtbench.artifacts import check_writable
+    from rtbench import api
     from rtbench.options import CalibrationOptions
-    from rtbench.prepare import prepare
-    from rtbench.progress import ProgressBar
     from rtbench.report.exported import render_exported
 
-    options = model_options(arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std)
-    chosen = parse_precisions(precisions)
-    logs = Path(tempfile.mkdtemp(prefix="rtbench-"))
-    place = make_place(out, logs, threads, timeout, cache_dir)
-    check_writable(place.folder or place.engines)
-    with ProgressBar() as progress:
-        prepared = prepare(
+    with _progress() as progress:
+        prepared = api.export(
             model,
-            options,
-            chosen,
-            CalibrationOptions(folder=calibration, images=calibration_images, method=calibration_method),
-            place,
-            progress,
-            data=calibration,
-            export_only=True,
+            precisions=parse_precisions(precisions),
+            out=out,
+            options=model_options(
+                arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std
+            ),
+            calibration=CalibrationOptions(folder=calibration, images=calibration_images, method=calibration_method),
+            threads=threads,
+            timeout_s=timeout,
+            cache_dir=cache_dir,
+            progress=progress,
         )
     _print(render_exported(prepared.model, prepared.folder, prepared.artifacts, prepared.failures))
     bad = [each for each in prepared.artifacts if each.check and each.check.status != "ok"]
     if bad or prepared.failures:
         raise typer.Exit(1)
-    shutil.rmtree(logs)  # kept above, where a failure names its log
 
 
 @app.command()
@@ -187,58 +191,39 @@ def compare(
 
     Example: rtbench compare model.pt --runtimes torch,ort --data /data/imagenet/val
     """
-    from rtbench.artifacts import check_writable
-    from rtbench.compare import compare as run_comparison
-    from rtbench.mlperf import require_loadgen
+    from rtbench import api
     from rtbench.options import CalibrationOptions
-    from rtbench.plan import Plan, Sampling
-    from rtbench.progress import ProgressBar
-    from rtbench.report.markdown import render_markdown
     from rtbench.report.table import render_table
-    from rtbench.report.tidy_csv import render_csv
-    from rtbench.runs import RunDirectory
     from rtbench.sample import ARCH
 
-    options = model_options(arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std)
-    target = parse_percent("--target-ci", target_ci) if target_ci else None
-    sampling = Sampling(
-        runs=runs or (1000 if target is None else 250),
-        warmup=warmup,
-        target_ci=target,
-        max_time_s=max_time,
-        scenario=scenario,
-    )
-    if scenario:
-        require_loadgen()
-    sources = tuple(models) if models else (ARCH,)
-    chosen = parse_precisions(precisions)
-    directory = RunDirectory(out or _default_run_path(sources[0]))
-    try:
-        place = make_place(None, directory.logs, threads, timeout, cache_dir)
-        check_writable(place.engines)
-        plan = Plan(
-            sources=sources,
+    place = out or api.default_run_path(models[0] if models else ARCH)
+    with _progress() as progress:
+        run = api.compare(
+            *models or (),
             runtimes=parse_names(runtimes) if runtimes else None,
-            precisions=chosen,
-            sampling=sampling,
-            baseline=baseline,
-            place=place,
-            command=("rtbench", *sys.argv[1:]),
+            precisions=parse_precisions(precisions),
             data=data,
             limit=limit,
+            runs=runs,
+            target_ci=parse_percent("--target-ci", target_ci) if target_ci else None,
+            max_time_s=max_time,
+            warmup=warmup,
+            scenario=scenario,
+            baseline=baseline,
             reference=reference,
-            model=options,
+            out=place,
+            options=model_options(
+                arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std
+            ),
             calibration=CalibrationOptions(folder=calibration, images=calibration_images, method=calibration_method),
+            threads=threads,
+            timeout_s=timeout,
+            cache_dir=cache_dir,
+            progress=progress,
+            command=("rtbench", *sys.argv[1:]),
         )
-        with ProgressBar() as progress:
-            run = run_comparison(plan, directory, progress)
-    except (UsageError, KeyboardInterrupt):
-        directory.discard()
-        raise
-    directory.save_report("results.csv", render_csv(run))
-    directory.save_report("report.md", render_markdown(run))
     _print(render_table(run))
-    typer.echo(f"Everything is kept in {directory.path}", err=True)
+    _say(f"Everything is kept in {place}; {place / 'report.html'} shows it.")
     context.exit(_exit_code(run, strict=strict))
 
 
@@ -313,10 +298,9 @@ def doctor() -> None:
     """Say what this machine can run: each runtime OK, or why not and what would mend it."""
     from rtbench.doctor import examine
     from rtbench.environment import available_cores, read_environment
-    from rtbench.progress import ProgressBar
     from rtbench.report.findings import render_findings
 
-    with ProgressBar() as progress:
+    with _progress() as progress:
         findings = examine(progress)
     _print(render_findings(findings, read_environment(available_cores())))
 
@@ -343,25 +327,27 @@ def _exit_code(run: Run, *, strict: bool) -> int:
     return int(any(row.status in bad for row in run.rows))
 
 
-def _default_run_path(source: str) -> Path:
-    import time
+def _progress() -> ProgressBar:
+    from rtbench.progress import ProgressBar
 
-    return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(source).stem}"
+    return ProgressBar(_loudness)
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, soft_wrap=False)
+def _say(sentence: str) -> None:
+    if _loudness != "quiet":
+        typer.echo(sentence, err=True)
 
 
 def _print(renderable: RenderableType) -> None:
-    _console().print(renderable)
+    from rtbench.report.console import stdout_console
+
+    stdout_console().print(renderable)
 
 
 def _deliver(rendered: RenderableType, output: Path | None) -> None:
     """Print what was rendered, or write it into the file that the user named."""
     from rtbench.artifacts import write_text
+    from rtbench.report.console import plain_text
 
     if output is None and isinstance(rendered, str):
         typer.echo(rendered, nl=False)
@@ -369,15 +355,6 @@ def _deliver(rendered: RenderableType, output: Path | None) -> None:
         _print(rendered)
     else:
         try:
-            write_text(output, rendered if isinstance(rendered, str) else _plain(rendered))
+            write_text(output, rendered if isinstance(rendered, str) else plain_text(rendered))
         except OSError as error:
             raise UsageError(f"cannot write {output}: {error.strerror}", "choose another --output") from None
-
-
-def _plain(renderable: RenderableType) -> str:
-    from rich.console import Console
-
-    console = Console(width=PIPED_WIDTH, color_system=None, highlight=False)
-    with console.capture() as capture:
-        console.print(renderable)
-    return capture.get()

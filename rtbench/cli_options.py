@@ -12,7 +12,6 @@ from rtbench.terms import CalibrationMethod, Interpolation, Precision
 
 if TYPE_CHECKING:
     from rtbench.options import ModelOptions
-    from rtbench.prepare import Place
     from rtbench.records import Triple
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -105,22 +104,6 @@ def model_options(
         interpolation=interpolation,
         mean=_triple("--mean", mean),
         std=deviation,
-    )
-
-
-def make_place(out: Path | None, logs: Path, threads: int | None, timeout: float, cache_dir: Path | None) -> Place:
-    import platformdirs
-
-    from rtbench.environment import available_cores
-    from rtbench.prepare import Place
-
-    return Place(
-        engines=Path("engines"),
-        folder=out,
-        cache=cache_dir or platformdirs.user_cache_path("rtbench") / "images",
-        logs=logs,
-        threads=threads or available_cores(),
-        timeout_s=timeout,
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from rtbench.errors import UsageError
 from rtbench.records import Interval, Record, Row, Run
 from rtbench.runs import RESULT, Prediction, read_predictions, read_run, read_samples
-from rtbench.stats import paired_interval, ratio_interval
+from rtbench.stats import latency_change, paired_change
 
 Verdict = Literal["better", "worse", "no difference shown", "not comparable"]
 Figure = Literal["latency", "accuracy", "size"]
@@ -25,7 +27,8 @@ class Change(Record):
     """One figure of one row in both runs.
 
     `change` and `ci95` are shares of `before` (latency, size: +0.1 is a tenth more) or differences of
-    fractions (accuracy). The intervals of all rows together hold in 95 % of the cases.
+    fractions (accuracy). The verdict asks for more than the interval of this row: that a wider one, of which
+    those of all rows together hold in 95 % of the cases, excludes zero.
     """
 
     before: float | None
@@ -123,8 +126,10 @@ def _latency(row_id: str, before: Side, after: Side, comparisons: int) -> Change
         reason = "the raw samples are missing"
     if reason:
         return Change(before=p50[0], after=p50[1], verdict="not comparable", reason=reason)
-    ratio, (low, high) = ratio_interval(*rounds, comparisons)
-    return _judged(p50[0], p50[1], ratio - 1, (low - 1, high - 1), less_is_better=True)
+    centre, error = latency_change(*rounds)
+    low, high = (math.expm1(end) for end in _interval(centre, error))
+    shown = not _contains_zero(_interval(centre, error, comparisons))
+    return _judged(p50, math.expm1(centre), (low, high), shown, less_is_better=True)
 
 
 def _accuracy(row_id: str, before: Side, after: Side, comparisons: int) -> Change:
@@ -145,8 +150,9 @@ def _accuracy(row_id: str, before: Side, after: Side, comparisons: int) -> Chang
     lost = sum(right[each.file] and each.classes[0] != each.label for each in answers[1])
     gained = sum(not right[each.file] and each.classes[0] == each.label for each in answers[1])
     images = len(answers[1])
-    interval = paired_interval(lost, gained, images, comparisons)
-    return _judged(top1[0], top1[1], (gained - lost) / images, interval, less_is_better=False)
+    centre, error = paired_change(lost, gained, images)
+    shown = not _contains_zero(_interval(centre, error, comparisons))
+    return _judged(top1, (gained - lost) / images, _interval(centre, error), shown, less_is_better=False)
 
 
 def _size(old: Row | None, new: Row | None) -> Change:
@@ -155,16 +161,26 @@ def _size(old: Row | None, new: Row | None) -> Change:
         reason = _absence(old, new) or "no artifact in both"
         return Change(before=sizes[0], after=sizes[1], verdict="not comparable", reason=reason)
     change = sizes[1] / sizes[0] - 1
-    return _judged(sizes[0], sizes[1], change, (change, change), less_is_better=True)
+    return _judged(sizes, change, (change, change), change != 0, less_is_better=True)
 
 
 def _judged(
-    before: float | None, after: float | None, change: float, interval: Interval, *, less_is_better: bool
+    values: tuple[float | None, ...], change: float, interval: Interval, shown: bool, *, less_is_better: bool
 ) -> Change:
     verdict: Verdict = "no difference shown"
-    if interval[0] > 0 or interval[1] < 0:
+    if shown:
         verdict = "better" if (change < 0) == less_is_better else "worse"
-    return Change(before=before, after=after, change=change, ci95=interval, verdict=verdict)
+    return Change(before=values[0], after=values[1], change=change, ci95=interval, verdict=verdict)
+
+
+def _interval(centre: float, error: float, comparisons: int = 1) -> Interval:
+    """The normal interval that holds all of `comparisons` (Bonferroni) in 95 % of the cases."""
+    half = NormalDist().inv_cdf(1 - 0.025 / comparisons) * error
+    return centre - half, centre + half
+
+
+def _contains_zero(interval: Interval) -> bool:
+    return interval[0] <= 0 <= interval[1]
 
 
 def _absence(old: Row | None, new: Row | None) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, computed_field, model_validator
 
+from rtbench.errors import UsageError
 from rtbench.terms import CalibrationMethod, Format, Interpolation, Precision, Status
 
 Triple = tuple[float, float, float]
@@ -296,3 +297,14 @@ class Run(Record):
     def model(self) -> Model:
         """The first of `models`, which is the only one unless several were compared."""
         return self.models[0]
+
+    def to_pandas(self) -> Any:
+        """A DataFrame with one row a row; columns are named as in `result.json`, `latency.mean_ms` and so on.
+
+        Raises UsageError where pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise UsageError("to_pandas() needs pandas, which is not installed", "pip install pandas") from None
+        return pandas.json_normalize([row.model_dump() for row in self.rows])

@@ -11,8 +11,11 @@ HEADERS = (
     "mean ms",
     "± 95 %",
     "p50",
+    "p95",
     "p99",
     "top-1 %",
+    "95 % of top-1",
+    "top-5 %",
     "agree %",
     "MiB",
     "size",
@@ -20,30 +23,34 @@ HEADERS = (
     "accuracy",
     "vs torch",
 )
-SCORES = HEADERS[8:11]
+SPARED = ("95 % of top-1", "p95", "top-5 %", "p99", "p50", "agree %", "± 95 %")
+"""Columns that are left out where there is no room, in this order."""
 NOTHING = "-"
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """One row's cells in the order of HEADERS; a figure that was not measured is a dash."""
+def cells(row: Row) -> dict[str, str]:
+    """One row's cells by header; a figure that was not measured is a dash."""
     latency, accuracy, scores = row.latency, row.accuracy, row.scores
-    return (
-        row.id,
-        _number(latency.mean_ms if latency else None)
+    return {
+        "row": row.id,
+        "mean ms": _number(latency.mean_ms if latency else None)
         + ("" if latency is None or latency.stable else " !")
         + (" #1" if row.leads else ""),
-        _half_width(latency.mean_ci95_ms if latency else None),
-        _number(latency.p50_ms if latency else None),
-        _number(latency.p99_ms if latency else None),
-        _percent(accuracy.top1 if accuracy else None),
-        _percent(row.fidelity.top1_agreement if row.fidelity else None),
-        f"{row.artifact.size_bytes / 2**20:.2f}" if row.artifact else NOTHING,
-        _score(scores.size if scores else None),
-        _score(scores.latency if scores else None)
+        "± 95 %": _half_width(latency.mean_ci95_ms if latency else None),
+        "p50": _number(latency.p50_ms if latency else None),
+        "p95": _number(latency.p95_ms if latency else None),
+        "p99": _number(latency.p99_ms if latency else None),
+        "top-1 %": _percent(accuracy.top1 if accuracy else None),
+        "95 % of top-1": " to ".join(f"{100 * end:.1f}" for end in accuracy.top1_ci95) if accuracy else NOTHING,
+        "top-5 %": _percent(accuracy.top5 if accuracy else None),
+        "agree %": _percent(row.fidelity.top1_agreement if row.fidelity else None),
+        "MiB": f"{row.artifact.size_bytes / 2**20:.2f}" if row.artifact else NOTHING,
+        "size": _score(scores.size if scores else None),
+        "latency": _score(scores.latency if scores else None)
         + ("*" if scores and scores.latency and not scores.on_baseline_hardware else ""),
-        _score(scores.accuracy if scores else None),
-        f"{scores.speedup_vs_torch:.2f}x" if scores and scores.speedup_vs_torch else NOTHING,
-    )
+        "accuracy": _score(scores.accuracy if scores else None),
+        "vs torch": f"{scores.speedup_vs_torch:.2f}x" if scores and scores.speedup_vs_torch else NOTHING,
+    }
 
 
 def reasons(run: Run) -> list[str]:

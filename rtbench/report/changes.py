@@ -8,7 +8,7 @@ from rich.text import Text
 
 from rtbench.diff import FIGURES, UNITS, Change, Diff, Figure
 from rtbench.report.cells import NOTHING
-from rtbench.report.markdown import escaped
+from rtbench.report.markdown import code, escaped
 
 HEADERS = ("row", "figure", "before", "after", "change", "95 %", "verdict")
 COLOURS = {"better": "green", "worse": "red", "no difference shown": "", "not comparable": "dim"}
@@ -34,8 +34,8 @@ def render_diff_markdown(diff: Diff) -> str:
     lines = ["| " + " | ".join(HEADERS) + " |", "|---|---|---:|---:|---:|---|---|"]
     for row in diff.rows:
         for figure in FIGURES:
-            cells = (row.id, *_cells(figure, getattr(row, figure)))
-            lines.append("| " + " | ".join(escaped(cell) for cell in cells) + " |")
+            cells = _cells(figure, getattr(row, figure))
+            lines.append("| " + " | ".join([code(row.id), *map(escaped, cells)]) + " |")
     return "\n".join([*lines, "", *(f"- {escaped(note)}" for note in _notes(diff)), ""])
 
 
@@ -55,6 +55,6 @@ def _cells(figure: Figure, change: Change) -> tuple[str, ...]:
 def _notes(diff: Diff) -> list[str]:
     return [
         *diff.notes,
-        "Latency is the median; its interval allows for the spread between runs. The intervals of all rows together"
-        " hold in 95 % of the cases; a verdict needs one that excludes zero.",
+        "Latency is the median, and its 95 % interval allows for the spread between runs. A verdict allows for the"
+        f" number of rows too ({len(diff.rows)}).",
     ]
