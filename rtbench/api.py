@@ -92,8 +92,9 @@ def compare(
     """Measure every precision of the models on every runtime; the run directory `out` keeps everything.
 
     Without models, the built-in sample. `runs` is 1000, or with `target_ci` (a fraction: time until each mean is
-    known to within it) at least 250; `warmup` as many as it takes to settle. `out` is by default `runs/TIME-NAME`, and must be new. A row that breaks
-    is a row with that status; UsageError comes before anything is measured and leaves nothing behind.
+    known to within it) at least 250; `warmup` as many as it takes to settle. `out` is by default
+    `runs/TIME-NAME`, and must be new. A row that breaks is a row with that status; UsageError comes before
+    anything is measured and leaves nothing behind.
     """
     if scenario:
         require_loadgen()

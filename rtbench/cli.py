@@ -17,7 +17,6 @@ from rtbench.cli_options import (
     Interp,
     Mean,
     Method,
-    Output,
     Precisions,
     RandomWeights,
     Resize,
@@ -32,13 +31,12 @@ from rtbench.cli_options import (
     parse_percent,
     parse_precisions,
 )
+from rtbench.cli_output import progress_bar, say, set_loudness, show
+from rtbench.cli_reports import diff, history, report
 from rtbench.errors import RtbenchError, UsageError
-from rtbench.terms import DiffFormat, Loudness, ReportFormat, Scenario
+from rtbench.terms import Scenario
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from rtbench.progress import ProgressBar
     from rtbench.records import Run
 
 app = typer.Typer(
@@ -49,7 +47,6 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
-_loudness: Loudness = "normal"
 
 
 @app.callback(invoke_without_command=True)
@@ -64,10 +61,7 @@ def _root(
 
     Example: rtbench --verbose compare resnet18 --runtimes torch,ort
     """
-    global _loudness
-    if quiet and verbose:
-        raise UsageError("--quiet and --verbose exclude each other", "give one of them")
-    _loudness = "quiet" if quiet else "verbose" if verbose else "normal"
+    set_loudness(quiet=quiet, verbose=verbose)
     if version:
         from rtbench import __version__
 
@@ -106,7 +100,7 @@ def export(
     from rtbench.options import CalibrationOptions
     from rtbench.report.exported import render_exported
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         prepared = api.export(
             model,
             precisions=parse_precisions(precisions),
@@ -120,7 +114,7 @@ def export(
             cache_dir=cache_dir,
             progress=progress,
         )
-    _print(render_exported(prepared.model, prepared.folder, prepared.artifacts, prepared.failures))
+    show(render_exported(prepared.model, prepared.folder, prepared.artifacts, prepared.failures))
     bad = [each for each in prepared.artifacts if each.check and each.check.status != "ok"]
     if bad or prepared.failures:
         raise typer.Exit(1)
@@ -197,7 +191,7 @@ def compare(
     from rtbench.sample import ARCH
 
     place = out or api.default_run_path(models[0] if models else ARCH)
-    with _progress() as progress:
+    with progress_bar() as progress:
         run = api.compare(
             *models or (),
             runtimes=parse_names(runtimes) if runtimes else None,
@@ -222,75 +216,13 @@ def compare(
             progress=progress,
             command=("rtbench", *sys.argv[1:]),
         )
-    _print(render_table(run))
-    _say(f"Everything is kept in {place}; {place / 'report.html'} shows it.")
+    show(render_table(run))
+    say(f"Everything is kept in {place}; {place / 'report.html'} shows it.")
     context.exit(_exit_code(run, strict=strict))
 
 
-@app.command()
-def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
-    format: Annotated[ReportFormat, option("--format", help="How to render it.")] = "table",
-    output: Output = None,
-) -> None:
-    """Render a finished run again, without measuring.
-
-    Example: rtbench report runs/20261124-120000-resnet18 --format markdown
-    """
-    from rtbench.report.evidence import read_evidence
-    from rtbench.report.html import render_html
-    from rtbench.report.markdown import render_markdown
-    from rtbench.report.table import render_table
-    from rtbench.report.tidy_csv import render_csv
-    from rtbench.runs import read_run
-
-    record = read_run(run)
-    match format:
-        case "table":
-            _deliver(render_table(record), output)
-        case "markdown":
-            _deliver(render_markdown(record), output)
-        case "csv":
-            _deliver(render_csv(record), output)
-        case "json":
-            _deliver(record.model_dump_json(indent=2) + "\n", output)
-        case "html":
-            _deliver(render_html(record, read_evidence(run, record)), output)
-
-
-@app.command()
-def diff(
-    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="The run before: its directory, or repeats in one.")],
-    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="The run after.")],
-    fail_on: Annotated[
-        str | None,
-        option("--fail-on", help="Exit 1 past these budgets, as latency:5%,accuracy:0.5pp,size:1%.", metavar="BUDGETS"),
-    ] = None,
-    format: Annotated[DiffFormat, option("--format", help="How to render it.")] = "table",
-    output: Output = None,
-) -> None:
-    """Say row by row what changed between two runs, and whether the difference is real.
-
-    Example: rtbench diff runs/before runs/after --fail-on latency:5%,accuracy:0.5pp
-    """
-    from rtbench.diff import diff as compare_runs
-    from rtbench.diff import exceeded, parse_budgets, read_side
-    from rtbench.report.changes import render_diff, render_diff_markdown
-
-    budgets = parse_budgets(fail_on) if fail_on is not None else {}
-    found = compare_runs(read_side(run_a), read_side(run_b))
-    match format:
-        case "table":
-            _deliver(render_diff(found), output)
-        case "markdown":
-            _deliver(render_diff_markdown(found), output)
-        case "json":
-            _deliver(found.model_dump_json(indent=2) + "\n", output)
-    tripped = exceeded(found, budgets)
-    for sentence in tripped:
-        typer.echo(sentence, err=True)
-    if tripped:
-        raise typer.Exit(1)
+for command in (report, diff, history):
+    app.command()(command)
 
 
 @app.command()
@@ -300,9 +232,9 @@ def doctor() -> None:
     from rtbench.environment import available_cores, read_environment
     from rtbench.report.findings import render_findings
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         findings = examine(progress)
-    _print(render_findings(findings, read_environment(available_cores())))
+    show(render_findings(findings, read_environment(available_cores())))
 
 
 def main() -> None:
@@ -325,36 +257,3 @@ def _exit_code(run: Run, *, strict: bool) -> int:
         return INTERRUPTED
     bad = {"failed", "invalid"} | ({"unavailable"} if strict else set())
     return int(any(row.status in bad for row in run.rows))
-
-
-def _progress() -> ProgressBar:
-    from rtbench.progress import ProgressBar
-
-    return ProgressBar(_loudness)
-
-
-def _say(sentence: str) -> None:
-    if _loudness != "quiet":
-        typer.echo(sentence, err=True)
-
-
-def _print(renderable: RenderableType) -> None:
-    from rtbench.report.console import stdout_console
-
-    stdout_console().print(renderable)
-
-
-def _deliver(rendered: RenderableType, output: Path | None) -> None:
-    """Print what was rendered, or write it into the file that the user named."""
-    from rtbench.artifacts import write_text
-    from rtbench.report.console import plain_text
-
-    if output is None and isinstance(rendered, str):
-        typer.echo(rendered, nl=False)
-    elif output is None:
-        _print(rendered)
-    else:
-        try:
-            write_text(output, rendered if isinstance(rendered, str) else plain_text(rendered))
-        except OSError as error:
-            raise UsageError(f"cannot write {output}: {error.strerror}", "choose another --output") from None

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, computed_field, model_validator
 from rtbench.errors import UsageError
 from rtbench.terms import CalibrationMethod, Format, Interpolation, Precision, Status
 
+SCHEMA_VERSION: Literal[1] = 1
 Triple = tuple[float, float, float]
 Interval = tuple[float, float]
 
@@ -273,7 +274,7 @@ class Row(Record):
 
 
 class Run(Record):
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1] = SCHEMA_VERSION
     created: str
     command: list[str]
     complete: bool

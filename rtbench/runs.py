@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +19,11 @@ from pydantic import ValidationError
 from rtbench.artifacts import check_writable, write_text
 from rtbench.errors import UsageError
 from rtbench.latency import Block
-from rtbench.records import Run
+from rtbench.records import SCHEMA_VERSION, Run
 
 RESULT, SAMPLES = "result.json", "samples.csv"
+UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = ()
+"""For each schema version from 1 on, what makes a `result.json` of it one of the next version."""
 SAMPLE_COLUMNS = ("row", "round", "position", "start_ns", "duration_ns")
 
 
@@ -88,7 +92,7 @@ def read_run(path: Path) -> Run:
     """The record of a run directory, or of a `result.json` itself; UsageError where it is none."""
     file = path / RESULT if path.is_dir() else path
     try:
-        return Run.model_validate_json(file.read_bytes())
+        return Run.model_validate(_upgraded(json.loads(file.read_bytes()), file))
     except FileNotFoundError:
         raise UsageError(
             f"{path} is no run directory (it has no {RESULT})", "name a folder that compare wrote"
@@ -96,9 +100,25 @@ def read_run(path: Path) -> Run:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        problem = f"{where or 'it'}: {first['msg']}"
+    except ValueError as error:  # no JSON, or no text
+        problem = str(error)
+    raise UsageError(f"{file} is no result of this version of rtbench: {problem}", "measure again")
+
+
+def _upgraded(data: Any, file: Path) -> Any:
+    """A result of any earlier schema version as one of this version; UsageError where it is of a later one."""
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if not isinstance(version, int):
+        return data  # which Run then refuses, with the reason
+    if version > SCHEMA_VERSION:
         raise UsageError(
-            f"{file} is no result of this version of rtbench: {where or 'it'}: {first['msg']}", "measure again"
-        ) from None
+            f"{file} has schema version {version}, and this version of rtbench reads up to {SCHEMA_VERSION}",
+            "use the newer rtbench that wrote it",
+        )
+    for step in UPGRADES[version - 1 :]:
+        data = step(data)
+    return data
 
 
 def read_samples(path: Path) -> dict[str, list[NDArray[np.float64]]]:
@@ -111,20 +131,20 @@ def read_blocks(path: Path) -> dict[str, list[Block]]:
 
     Empty where nothing was timed. A killed run may end in half a line, which is left out.
     """
-    found: dict[str, dict[int, list[tuple[int, int, int]]]] = {}
+    found: dict[str, dict[int, list[dict[str, str]]]] = {}
     for line in _lines(path / SAMPLES):
-        timed = (int(line["position"]), int(line["start_ns"]), int(line["duration_ns"]))
-        found.setdefault(line["row"], {}).setdefault(int(line["round"]), []).append(timed)
+        found.setdefault(line["row"], {}).setdefault(int(line["round"]), []).append(line)
     return {
         row: [
             Block(
                 row,
                 number,
-                timed[0][0],
-                np.array([start for _, start, _ in timed], dtype=np.int64),
-                np.array([duration for *_, duration in timed], dtype=np.int64),
+                int(lines[0]["position"]),
+                np.array([int(line["start_ns"]) for line in lines], dtype=np.int64),
+                np.array([int(line["duration_ns"]) for line in lines], dtype=np.int64),
+                np.array([float(line.get("device_ms") or "nan") for line in lines]),
             )
-            for number, timed in rounds.items()
+            for number, lines in rounds.items()
         ]
         for row, rounds in found.items()
     }

@@ -198,6 +198,8 @@ def _mean_or_none(rounds: Sequence[Floats]) -> float | None:
     return float(samples.mean()) if len(samples) and not np.isnan(samples).any() else None
 
 
+STATISTICS = "1"
+"""Counted up when the verdicts of a diff change, so that none kept from before is taken for a new one."""
 BETWEEN_RUNS = 0.01
 """Standard deviation, as a share, by which the median latency of two runs of the same thing is held to differ
 at least, whatever each of them saw: other addresses, other clocks, another day."""

@@ -9,16 +9,17 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "rtbench"
 WAY = [
-    {"", "terms", "errors", "records", "options"},
+    {"terms", "errors", "records", "options"},
     {"stats", "preprocessing", "datasets", "image_cache", "sample"},
     {"artifacts", "architectures", "checkpoints", "fake_model", "models", "export"},
     {"worker", "runtimes"},
     {"latency", "fidelity", "accuracy", "sessions", "mlperf"},
     {"environment", "runs"},
     {"baselines", "scores"},
-    {"progress", "conditions", "prepare", "plan", "timing", "compare", "doctor"},
+    {"progress", "conditions", "prepare", "plan", "timing", "compare", "doctor", "diff", "history"},
     {"report"},
-    {"cli", "cli_options", "__main__"},
+    {"", "api"},
+    {"cli", "cli_options", "cli_output", "cli_reports", "__main__"},
 ]
 HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "numpy", "scipy", "PIL", "rich"}
 

@@ -38,7 +38,7 @@ function sortBy(table, column, button) {
   const compare = (a, b) => {
     const [left, right] = [value(a), value(b)];
     if (left === undefined || right === undefined) return (left === undefined) - (right === undefined);
-    const order = column ? left - right : left.localeCompare(right, "en", { numeric: true });
+    const order = isNaN(left) || isNaN(right) ? left.localeCompare(right, "en", { numeric: true }) : left - right;
     return ascending ? order : -order;
   };
   table.querySelectorAll("th[aria-sort]").forEach((each) => each.setAttribute("aria-sort", "none"));
