@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from rtbench.errors import UsageError
 from rtbench.records import Interval, Record, Row, Run
 from rtbench.runs import RESULT, Prediction, read_predictions, read_run, read_samples
-from rtbench.stats import latency_change, paired_change
+from rtbench.spread import latency_change
+from rtbench.stats import paired_change
 
 Verdict = Literal["better", "worse", "no difference shown", "not comparable"]
 Figure = Literal["latency", "accuracy", "size"]
@@ -150,7 +151,7 @@ def _accuracy(row_id: str, before: Side, after: Side, comparisons: int) -> Chang
     lost = sum(right[each.file] and each.classes[0] != each.label for each in answers[1])
     gained = sum(not right[each.file] and each.classes[0] == each.label for each in answers[1])
     images = len(answers[1])
-    centre, error = paired_change(lost, gained, images)
+    centre, error = paired_change(gained, lost, images)
     shown = not _contains_zero(_interval(centre, error, comparisons))
     return _judged(top1, (gained - lost) / images, _interval(centre, error), shown, less_is_better=False)
 

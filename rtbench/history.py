@@ -11,7 +11,7 @@ from rtbench.diff import FIGURES, Diff, Figure, diff, read_side
 from rtbench.errors import UsageError
 from rtbench.records import Record, Row, Run
 from rtbench.runs import RESULT, SAMPLES, read_run
-from rtbench.stats import STATISTICS
+from rtbench.spread import STATISTICS
 from rtbench.terms import Status
 
 INDEX = ".rtbench-history.sqlite"

@@ -37,6 +37,16 @@ def wilson_interval(successes: int, trials: int) -> Interval:
     return float(interval.low), float(interval.high)
 
 
+def paired_change(gained: int, lost: int, trials: int) -> tuple[float, float]:
+    """The centre and the standard error of an interval for the difference of two proportions measured on the same
+    trials, of which `gained` succeeded only with the second and `lost` only with the first.
+
+    Wald's interval with half a trial added to each cell (Agresti and Min, Statistics in Medicine 24, 2005).
+    """
+    up, down, total = gained + 0.5, lost + 0.5, trials + 2
+    return (up - down) / total, float(np.sqrt(up + down - (up - down) ** 2 / total)) / total
+
+
 def mean_interval(rounds: Sequence[Floats]) -> Interval | None:
     """The 95 % interval of the mean of all samples; None below five rounds, too few to resample.
 
@@ -196,60 +206,3 @@ def _mean_or_none(rounds: Sequence[Floats]) -> float | None:
     """The mean of all samples, None where any is missing."""
     samples = np.concatenate([np.empty(0), *rounds])
     return float(samples.mean()) if len(samples) and not np.isnan(samples).any() else None
-
-
-STATISTICS = "1"
-"""Counted up when the verdicts of a diff change, so that none kept from before is taken for a new one."""
-BETWEEN_RUNS = 0.01
-"""Standard deviation, as a share, by which the median latency of two runs of the same thing is held to differ
-at least, whatever each of them saw: other addresses, other clocks, another day."""
-ORDINARY_SPREAD, DISTURBED_SHARE = 0.05, 0.4
-"""Where the middle half of a run's samples spreads further than the first, as a logarithm, the machine was
-disturbed, and another run's median may be off by the second of the excess. Measured where neighbours took most
-of the machine: middle halves of 0.5, medians of the same thing off by 0.18."""
-RESAMPLES = 400
-
-
-def latency_change(
-    before: Sequence[Sequence[NDArray[np.float64]]], after: Sequence[Sequence[NDArray[np.float64]]]
-) -> tuple[float, float]:
-    """The logarithm of median latency after over before, and its standard error.
-
-    `before` and `after`: one or more runs of the same thing, each as its rounds of milliseconds. Runs differ by
-    more than their rounds do, so each run's median has the error of resampled rounds and a spread between runs;
-    that is assumed (BETWEEN_RUNS, DISTURBED_SHARE), and where repeated runs differ by more, taken from them.
-    """
-    (centre_before, variance_before), (centre_after, variance_after) = _log_median(before), _log_median(after)
-    return centre_after - centre_before, float(np.sqrt(variance_before + variance_after))
-
-
-def _log_median(runs: Sequence[Sequence[NDArray[np.float64]]]) -> tuple[float, float]:
-    """The mean over runs of the logarithm of the median, and its variance."""
-    centres, variances = [], []
-    for rounds in runs:
-        low, middle, high = np.log(np.percentile(np.concatenate(rounds), [25, 50, 75]))
-        between = max(BETWEEN_RUNS, DISTURBED_SHARE * float(high - low - ORDINARY_SPREAD))
-        centres.append(float(middle))
-        variances.append(_median_variance(rounds) + between**2)
-    count = len(runs)
-    assumed = sum(variances) / count**2
-    seen = float(np.var(centres, ddof=1)) / count if count > 1 else 0.0
-    return sum(centres) / count, max(assumed, seen)
-
-
-def _median_variance(rounds: Sequence[NDArray[np.float64]]) -> float:
-    """Variance of the logarithm of the median when whole rounds are drawn again (RESAMPLES times, seeded)."""
-    shortest = min(len(samples) for samples in rounds)
-    table = np.stack([samples[:shortest] for samples in rounds])
-    drawn = np.random.Generator(np.random.PCG64(0)).integers(0, len(table), (RESAMPLES, len(table)))
-    return float(np.log(np.median(table[drawn].reshape(RESAMPLES, -1), axis=1)).var())
-
-
-def paired_change(lost: int, gained: int, images: int) -> tuple[float, float]:
-    """The centre and the standard error of an interval for the difference of two accuracies on the same images.
-
-    Bonett and Price's adjusted Wald interval for paired proportions (2012, Biometrical Journal 54): one image
-    more each is counted lost and gained, which keeps its coverage where few images flip.
-    """
-    down, up = (lost + 1) / (images + 2), (gained + 1) / (images + 2)
-    return up - down, float(np.sqrt((down + up - (up - down) ** 2) / (images + 2)))

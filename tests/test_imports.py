@@ -10,7 +10,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "rtbench"
 WAY = [
     {"terms", "errors", "records", "options"},
-    {"stats", "preprocessing", "datasets", "image_cache", "sample"},
+    {"stats", "spread", "preprocessing", "datasets", "image_cache", "sample"},
     {"artifacts", "architectures", "checkpoints", "fake_model", "models", "export"},
     {"worker", "runtimes"},
     {"latency", "fidelity", "accuracy", "sessions", "mlperf"},

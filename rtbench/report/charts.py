@@ -188,7 +188,7 @@ def histogram(blocks: Sequence[Block]) -> Spec:
                 "bin": "binned",
                 "title": "ms",
                 "scale": {"zero": False},
-                "axis": {"tickCount": 4},
+                "axis": {"tickCount": 4, "labelOverlap": True, "labelSeparation": 6},
             },
             "x2": {"field": "to_ms"},
             "y": {"field": "runs", "type": "quantitative", "title": "runs", "axis": {"tickCount": 3}},

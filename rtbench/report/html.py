@@ -72,7 +72,13 @@ COLUMNS = (
     Column("size", "baseline size over size", "scores.size"),
     Column("latency", "baseline latency over mean latency", "scores.latency"),
     Column("accuracy", "top-1 over the baseline's", "scores.accuracy"),
-    Column("vs torch", "mean latency of torch/fp32 in this run over this row's", "scores.speedup_vs_torch"),
+    Column(
+        "vs torch",
+        "how many times faster than torch/fp32, from the rounds that both were timed in",
+        "scores.speedup_vs_torch",
+        interval="scores.speedup_ci95",
+        interval_form=".2f",
+    ),
 )
 
 
@@ -93,6 +99,7 @@ def render_html(run: Run, evidence: Evidence) -> str:
         timed=[(index, row) for index, row in enumerate(run.rows) if f"time-{index}" in specs],
         flipped=[(index, row, flipped[row.id]) for index, row in enumerate(run.rows) if row.id in flipped],
         scores=[(name, title) for name, title in SCORES.items() if f"score-{name}" in specs],
+        observed=[row for row in run.rows if row.startup or row.conditions],
         compared=any(row.id in evidence.predictions for row in run.rows),
         command=shlex.join(run.command),
         shown_samples=charts.SHOWN_SAMPLES,

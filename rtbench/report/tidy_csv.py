@@ -31,7 +31,16 @@ COLUMNS = {
     "p95_ms": "latency.p95_ms",
     "p99_ms": "latency.p99_ms",
     "max_ms": "latency.max_ms",
+    "p90_bound_ms": "latency.p90_bound_ms",
+    "device_mean_ms": "latency.device_mean_ms",
+    "warmup_runs": "latency.warmup_runs",
+    "settled": "latency.settled",
     "stable": "latency.stable",
+    "leads": "leads",
+    "load_ms": "startup.load_ms",
+    "first_run_ms": "startup.first_run_ms",
+    "other_cores": "conditions.other_cores",
+    "stolen_cores": "conditions.stolen_cores",
     "accuracy_images": "accuracy.images",
     "top1": "accuracy.top1",
     "top1_ci95_low": "accuracy.top1_ci95.0",
@@ -49,10 +58,6 @@ COLUMNS = {
     "speedup_vs_torch": "scores.speedup_vs_torch",
     "speedup_ci95_low": "scores.speedup_ci95.0",
     "speedup_ci95_high": "scores.speedup_ci95.1",
-    "load_ms": "startup.load_ms",
-    "first_run_ms": "startup.first_run_ms",
-    "warmup_runs": "latency.warmup_runs",
-    "other_cores": "conditions.other_cores",
 }
 
 

@@ -16,7 +16,8 @@ const config = {
 async function draw(place) {
   if (!(place.id in specs) || place.id in views) return;
   views[place.id] = null;
-  const spec = { width: "container", autosize: { type: "fit-x", contains: "padding" }, ...specs[place.id] };
+  const frame = { width: "container", autosize: { type: "fit-x", contains: "padding" } };
+  const spec = { ...frame, description: place.getAttribute("aria-label"), ...specs[place.id] };
   const drawn = await vegaEmbed(place, spec, { actions: false, renderer: "svg", config, tooltip: { theme: "page" } });
   views[place.id] = drawn.view;
 }
