@@ -172,7 +172,7 @@ def _range(interval: Interval) -> str:
 
 
 def _number(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.4g}" if value < 1000 else f"{value:.0f}"
+    return NOTHING if value is None else f"{value:#.4g}" if value < 1000 else f"{value:.0f}"
 
 
 def _half_width(interval: Interval | None) -> str:

@@ -12,7 +12,7 @@ from rtbench.report.markdown import code, escaped
 
 HEADERS = ("row", "figure", "before", "after", "change", "95 %", "verdict")
 COLOURS = {"better": "green", "worse": "red", "no difference shown": "", "not comparable": "dim"}
-FORMS = {"latency": ("{:.4g} ms", 1.0), "accuracy": ("{:.2f} %", 100.0), "size": ("{:.2f} MiB", 1 / 2**20)}
+FORMS = {"latency": ("{:#.4g} ms", 1.0), "accuracy": ("{:.2f} %", 100.0), "size": ("{:.2f} MiB", 1 / 2**20)}
 
 
 def render_diff(diff: Diff) -> Group:

@@ -45,7 +45,7 @@ class Column:
     form: str = ".2f"
     scale: float = 1.0
     interval: str | None = None
-    interval_form: str = ".4g"
+    interval_form: str = "#.4g"
 
 
 MIB = 1 / 2**20
@@ -54,11 +54,11 @@ COLUMNS = (
         "mean ms",
         "mean latency at batch 1, with its 95 % interval over rounds",
         "latency.mean_ms",
-        ".4g",
+        "#.4g",
         interval="latency.mean_ci95_ms",
     ),
-    Column("p50", "median latency, ms", "latency.p50_ms", ".4g"),
-    Column("p99", "99th percentile of latency, ms", "latency.p99_ms", ".4g"),
+    Column("p50", "median latency, ms", "latency.p50_ms", "#.4g"),
+    Column("p99", "99th percentile of latency, ms", "latency.p99_ms", "#.4g"),
     Column(
         "top-1 %",
         "share of labelled images whose first answer is right, with its 95 % interval",

@@ -133,7 +133,7 @@ def _trend(points: list[Point], figure: Figure, field: str, title: str, machines
 
 def _figures(point: Point) -> tuple[str, str, str]:
     return (
-        f"{point.p50_ms:.4g}" if point.p50_ms is not None else point.status if point.status != "ok" else NOTHING,
+        f"{point.p50_ms:#.4g}" if point.p50_ms is not None else point.status if point.status != "ok" else NOTHING,
         f"{100 * point.top1:.2f}" if point.top1 is not None else NOTHING,
         f"{point.size_mib:.2f}" if point.size_mib is not None else NOTHING,
     )
