@@ -227,7 +227,10 @@ for command in (report, diff, history):
 
 @app.command()
 def doctor() -> None:
-    """Say what this machine can run: each runtime OK, or why not and what would mend it."""
+    """Say what this machine can run: each runtime OK, or why not and what would mend it.
+
+    Example: rtbench doctor
+    """
     from rtbench.doctor import examine
     from rtbench.environment import available_cores, read_environment
     from rtbench.report.findings import render_findings

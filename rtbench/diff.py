@@ -221,6 +221,12 @@ def _notes(before: Side, after: Side) -> list[str]:
         for side in (before, after)
         if not side.run.complete
     ]
+    notes += [
+        f"{row.id} was unstable in {side.path}: {row.latency.warnings[0]}."
+        for side in (before, after)
+        for row in side.run.rows
+        if row.latency and row.latency.warnings
+    ]
     if max(len(before.runs), len(after.runs)) > 1:
         notes.append(f"Latency is of {len(before.runs)} runs before and {len(after.runs)} after; the rest of the last.")
     return notes

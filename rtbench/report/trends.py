@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import Any
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from rtbench.diff import UNITS, Figure
@@ -14,6 +12,7 @@ from rtbench.history import History, Point
 from rtbench.report.cells import NOTHING
 from rtbench.report.charts import Spec
 from rtbench.report.html import render_page
+from rtbench.report.lines import aligned
 
 FIGURES: dict[Figure, tuple[str, str]] = {
     "latency": ("p50_ms", "median ms"),
@@ -22,17 +21,30 @@ FIGURES: dict[Figure, tuple[str, str]] = {
 }
 
 
+HEADERS = ("row", "p50 ms", "top-1 %", "MiB", "changed")
+RIGHT = (False, True, True, True, False)
+
+
 def render_history(history: History) -> Group:
-    table = Table(box=None, pad_edge=False)
-    for header in ("time", "run", "row", "p50 ms", "top-1 %", "MiB", "changed"):
-        right = header in ("p50 ms", "top-1 %", "MiB")
-        table.add_column(header, justify="right" if right else "left", no_wrap=right, overflow="fold")
-    for _, points in groupby(history.points, key=lambda each: each.run):
-        for number, point in enumerate(points):
-            first = (point.created[:16].replace("T", " "), point.run) if number == 0 else ("", "")
-            row = point.row if point.row.startswith(f"{point.model}/") else f"{point.model}/{point.row}"
-            table.add_row(*(Text(cell) for cell in (*first, row, *_figures(point))), Text(_changes(point)))
-    return Group(table)
+    """Each run's time and name, and under it a line a row."""
+    cells = [(_name(point), *_figures(point), _changes(point)) for point in history.points]
+    header, *lines = aligned([HEADERS, *cells], RIGHT)
+    shown = [Text(header, style="bold")]
+    run = None
+    for point, line in zip(history.points, lines, strict=True):
+        if point.run != run:
+            shown.append(Text(f"{_time(point)} {point.run}"))
+            run = point.run
+        shown.append(Text(line, style="red" if False in point.better.values() else "green" if point.better else ""))
+    return Group(*shown)
+
+
+def _name(point: Point) -> str:
+    return point.row if point.row.startswith(f"{point.model}/") else f"{point.model}/{point.row}"
+
+
+def _time(point: Point) -> str:
+    return point.created[:16].replace("T", " ")
 
 
 def render_history_page(history: History) -> str:
