@@ -10,6 +10,7 @@ must show nothing, and with the deeper network's, where the gate of 5 % must tri
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import statistics
 import subprocess
@@ -100,14 +101,12 @@ def main() -> None:
                 out = folder / f"run-{layers}-{trial}"
                 sides.append(measure(folder / f"{layers}.onnx", folder / "images", out, options.runs))
             print(f"trial {trial}: {spread(same[-2:]) if trial else ''}", file=sys.stderr)
-    pairs = list(zip(same, same[1:], strict=False))
+    pairs = list(itertools.pairwise(same))
     claims = sum(latency(*pair).verdict != "no difference shown" for pair in pairs)
     trips = sum(tripped(before, after) for before, after in zip(same[1:], slower[1:], strict=True))
     groups = [slice(start, start + REPEATS) for start in range(0, len(same) - REPEATS + 1, REPEATS)]
     three = [(joined(same[group]), joined(slower[group])) for group in groups]
-    group_claims = sum(
-        latency(a[0], b[0]).verdict != "no difference shown" for a, b in zip(three, three[1:], strict=False)
-    )
+    group_claims = sum(latency(a[0], b[0]).verdict != "no difference shown" for a, b in itertools.pairwise(three))
     group_trips = sum(tripped(*pair) for pair in three)
     env = read_environment(available_cores())
     print(f"# rtbench diff on the same thing and on a tenth more, {datetime.now(timezone.utc):%Y-%m-%d}\n")
