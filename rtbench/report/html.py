@@ -148,6 +148,8 @@ def _line(run: Run, row: Row) -> Line:
         flags.append(("ship", "the answer above"))
     if row.status == "ok" and row in pareto_front(run):
         flags.append(("front", "on the Pareto front"))
+    if row.leads and sum(each.leads for each in run.rows) > 1:
+        flags.append(("#1", "no difference to the fastest row is shown"))
     if row.status != "ok":
         flags.append((row.status, row.reason or ""))
     if row.latency and not row.latency.stable:

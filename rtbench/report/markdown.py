@@ -10,7 +10,8 @@ from rtbench.report.answer import answer, rule
 from rtbench.report.cells import cells, notes
 
 HEADERS = ("mean ms", "± 95 %", "p99", "top-1 %", "agree %", "MiB", "size", "latency", "accuracy", "vs torch")
-SPECIAL = re.compile(r"[\\|*`\[\]<~]")
+SPECIAL = re.compile(r"[\\|*`\[\]<~]|#(?=\d)")
+INSTEAD = {"<": "&lt;", "#": "#<!-- -->"}  # the latter would become a link to an issue
 
 
 def render_markdown(run: Run) -> str:
@@ -57,7 +58,7 @@ def _below(run: Run) -> list[str]:
 
 def escaped(text: str) -> str:
     """Text that stands in a Markdown table or list as it is."""
-    return SPECIAL.sub(lambda found: "&lt;" if found[0] == "<" else "\\" + found[0], text).replace("\n", " ")
+    return SPECIAL.sub(lambda found: INSTEAD.get(found[0], "\\" + found[0]), text).replace("\n", " ")
 
 
 def code(text: str) -> str:

@@ -31,7 +31,6 @@ COLUMNS = {
     "p95_ms": "latency.p95_ms",
     "p99_ms": "latency.p99_ms",
     "max_ms": "latency.max_ms",
-    "p90_bound_ms": "latency.p90_bound_ms",
     "device_mean_ms": "latency.device_mean_ms",
     "warmup_runs": "latency.warmup_runs",
     "settled": "latency.settled",
