@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +66,18 @@ class Browser:
 
     def close(self) -> None:
         self.driver.quit()
+
+
+def main() -> None:
+    """`python tests/browser.py PAGE PNG WIDTH [HEIGHT] [light|dark]`: the pictures of docs/."""
+    page, picture, width, *rest = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as folder:
+        browser = Browser(Path(folder))
+        browser.open(Path(page), width=int(width), scheme=rest[1] if len(rest) > 1 else "light")
+        time.sleep(0.5)  # fonts and layout come to rest
+        browser.screenshot(Path(picture), height=int(rest[0]) if rest else None)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +62,34 @@ def rtbench(tmp_path, image_cache):
             text=True,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture
+def terminal(tmp_path, image_cache):
+    """Run the command line on a terminal 80 columns wide; gives everything that it wrote there."""
+
+    def run(*arguments: str | Path, **variables: str) -> str:
+        parent, child = pty.openpty()
+        environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rtbench", *map(str, arguments)],
+            cwd=tmp_path,
+            env=environment
+            | {"XDG_CACHE_HOME": str(image_cache), "TERM": "xterm-256color", "COLUMNS": "80"}
+            | variables,
+            stdout=child,
+            stderr=child,
+        )
+        os.close(child)
+        chunks = []
+        with contextlib.suppress(OSError):  # raised where the other end is closed
+            while chunk := os.read(parent, 65536):
+                chunks.append(chunk)
+        process.wait()
+        os.close(parent)
+        return b"".join(chunks).decode()
 
     return run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -63,3 +64,13 @@ def test_quiet_keeps_errors(rtbench, tmp_path):
 def test_quiet_and_verbose_exclude_each_other(rtbench):
     done = rtbench("--quiet", "--verbose", "doctor")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+def test_a_terminal_sees_progress_with_the_time_left_and_a_pipe_does_not(
+    rtbench, terminal, fake, ten_classes, tmp_path
+):
+    arguments = ("compare", fake, "--data", ten_classes, "--runs", "2000", "--out")
+    seen = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal(*arguments, tmp_path / "seen"))
+    assert re.search(r"latency .*/2000 \S+ left \S+", seen)
+    assert "left" not in rtbench(*arguments, tmp_path / "piped").stderr
+    assert "left" not in terminal("--quiet", *arguments, tmp_path / "quiet")

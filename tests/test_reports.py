@@ -5,11 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import pty
 import re
-import subprocess
-import sys
 
 import pytest
 from conftest import GOLDEN
@@ -179,36 +175,11 @@ def test_output_that_cannot_be_written_is_told(rtbench, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_terminal_output_is_plain_where_there_is_no_terminal_or_no_colour(tmp_path, rtbench):
-    def in_terminal(**changes: str) -> str:
-        """What is printed on a terminal 80 columns wide."""
-        parent, child = pty.openpty()
-        environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "rtbench", "report", str(RUN)],
-            stdout=child,
-            stderr=subprocess.DEVNULL,
-            cwd=tmp_path,
-            env=environment | {"TERM": "xterm-256color", "COLUMNS": "80"} | changes,
-        )
-        os.close(child)
-        text = b""
-        while True:
-            try:
-                chunk = os.read(parent, 4096)
-            except OSError:  # the other end is closed
-                break
-            if not chunk:
-                break
-            text += chunk
-        process.wait()
-        os.close(parent)
-        return text.decode()
-
+def test_terminal_output_is_plain_where_there_is_no_terminal_or_no_colour(rtbench, terminal):
     red = "\x1b[31m"
-    assert red in in_terminal()
-    assert red not in in_terminal(NO_COLOR="1")
-    plain = in_terminal(TERM="dumb")
+    assert red in terminal("report", RUN)
+    assert red not in terminal("report", RUN, NO_COLOR="1")
+    plain = terminal("report", RUN, TERM="dumb")
     assert "\x1b" not in plain
     assert max(map(len, plain.splitlines())) <= 80
     assert "\x1b" not in rtbench("report", RUN).stdout
