@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from conftest import write_images
 
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="the examples need git")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "ci.md"
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
 
