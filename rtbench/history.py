@@ -71,7 +71,8 @@ def history(folder: Path) -> History:
 def machine(run: Run) -> str:
     """What must be the same for latencies to be compared."""
     env = run.environment
-    return f"{env.gpu.name if env.gpu else env.cpu}, {env.cores} cores, {env.threads} threads"
+    threads = "1 thread" if env.threads == 1 else f"{env.threads} threads"
+    return f"{env.gpu.name if env.gpu else env.cpu}, {env.cores} cores, {threads}"
 
 
 def _point(path: Path, run: Run, row: Row, found: Diff | None) -> Point:
