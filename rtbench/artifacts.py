@@ -27,6 +27,7 @@ SUFFIXES: dict[Format, str] = {
     "pickle": ".pt",
     "pt2": ".pt2",
     "onnx": ".onnx",
+    "onnx_trt": ".onnx",
     "engine": ".engine",
     "fake": ".fake",
 }
@@ -37,9 +38,11 @@ def artifact_folder(engines: Path, model: Model) -> Path:
     return engines / f"{model.name}-{model.sha256[:8]}"
 
 
-def artifact_path(folder: Path, kind: Format, precision: Precision) -> Path:
-    family = "onnx" if kind == "onnx" else "trt" if kind == "engine" else "torch"
-    return folder / f"{family}-{precision}{SUFFIXES[kind]}"
+def artifact_path(folder: Path, kind: Format, precision: Precision, number: int = 1) -> Path:
+    """Where an artifact lies; `number` tells several engines from one recipe apart."""
+    family = "onnx" if kind.startswith("onnx") else "trt" if kind == "engine" else "torch"
+    suffix = "-trt" if kind == "onnx_trt" else f"-{number}" if number > 1 else ""
+    return folder / f"{family}-{precision}{suffix}{SUFFIXES[kind]}"
 
 
 def manifest_path(path: Path) -> Path:
