@@ -143,6 +143,21 @@ def load_model_record(folder: Path) -> Model:
         raise UsageError(f"{path} is damaged or of another version of rtbench", "export the model again") from None
 
 
+def adopt_engine(path: Path) -> tuple[Model, Artifact]:
+    """The model and the manifest of an engine that rtbench has built; UsageError for any other."""
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}", "name an engine that rtbench export wrote")
+    manifest = load_manifest(path)
+    if manifest is None or manifest.build is None:
+        raise UsageError(
+            f"{path} has no manifest beside it that says what it was built from", "build it with rtbench export"
+        )
+    if manifest.sha256 != file_sha256(path):
+        raise UsageError(f"{path} is damaged: it is not the file that its manifest describes", "export it again")
+    own = {"path": str(path), "made_from": manifest.made_from | {"file": str(path)}}
+    return load_model_record(path.parent), manifest.model_copy(update=own)
+
+
 def tool_versions(*packages: str) -> dict[str, str]:
     """Installed versions by package name; packages that are absent are left out."""
     found = {}

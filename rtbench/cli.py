@@ -22,15 +22,19 @@ from rtbench.cli_options import (
     Method,
     Precisions,
     RandomWeights,
+    Recipes,
+    Repeats,
     Resize,
     Std,
     Threads,
     Timeout,
     TrustPickle,
     Weights,
+    engine_options,
     make_place,
     model_options,
     option,
+    parse_formats,
     parse_names,
     parse_percent,
     parse_precisions,
@@ -69,13 +73,16 @@ def _root(
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A torchvision name, or a model file.")],
+    formats: Annotated[str, option("--formats", help="onnx, trt, or both.", metavar="LIST")] = "onnx",
     precisions: Precisions = "fp32,fp16,int8",
     out: Annotated[
         Path | None, option("--out", help="Folder of the artifacts.  [default: engines/NAME-HASH]", metavar="DIR")
     ] = None,
     calibration: Calibration = None,
-    calibration_images: CalibrationImages = 256,
-    calibration_method: Method = "minmax",
+    calibration_images: CalibrationImages = None,
+    calibration_method: Method = None,
+    recipe: Recipes = None,
+    build_repeats: Repeats = 1,
     arch: Arch = None,
     weights: Weights = None,
     random_weights: RandomWeights = False,
@@ -89,9 +96,9 @@ def export(
     timeout: Timeout = 300.0,
     cache_dir: CacheDir = None,
 ) -> None:
-    """Write a model's ONNX artifacts, each checked against the model's own outputs.
+    """Write a model's artifacts, ONNX and TensorRT engines, each ONNX checked against the model's own outputs.
 
-    Example: rtbench export resnet18 --calibration photos/
+    Example: rtbench export resnet18 --formats onnx,trt --calibration photos/
     """
     from rtbench.artifacts import check_writable
     from rtbench.options import CalibrationOptions
@@ -114,8 +121,12 @@ def export(
             progress,
             data=calibration,
             export_only=True,
+            formats=parse_formats(formats),
+            engines=engine_options(recipe, build_repeats),
         )
-    _print(render_exported(prepared.model, prepared.folder, prepared.artifacts, prepared.failures))
+    _print(
+        render_exported(prepared.model, prepared.folder, prepared.artifacts, prepared.failures, prepared.unavailable)
+    )
     bad = [each for each in prepared.artifacts if each.check and each.check.status != "ok"]
     if bad or prepared.failures:
         raise typer.Exit(1)
@@ -168,8 +179,10 @@ def compare(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 where a row is unavailable too.")] = False,
     calibration: Calibration = None,
-    calibration_images: CalibrationImages = 256,
-    calibration_method: Method = "minmax",
+    calibration_images: CalibrationImages = None,
+    calibration_method: Method = None,
+    recipe: Recipes = None,
+    build_repeats: Repeats = 1,
     arch: Arch = None,
     weights: Weights = None,
     random_weights: RandomWeights = False,
@@ -229,6 +242,7 @@ def compare(
             reference=reference,
             model=options,
             calibration=CalibrationOptions(folder=calibration, images=calibration_images, method=calibration_method),
+            engines=engine_options(recipe, build_repeats),
         )
         with ProgressBar() as progress:
             run = run_comparison(plan, directory, progress)

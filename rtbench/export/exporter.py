@@ -64,15 +64,20 @@ class Exporter:
     def load(
         self, source: str, options: ModelOptions, reference: str | None, threads: int
     ) -> tuple[Model, Artifact | None]:
-        """The model's record and, where the file is itself an artifact (.onnx), that artifact."""
+        """The model's record and, where the file is itself an artifact (.onnx, .engine), that artifact."""
         suffix = Path(source).suffix
         if suffix == ".fake":
             script = fake_model.read_script(Path(source))
             self._logits = script.logits
             return fake_model.adopt(Path(source), script, options)
+        if suffix in (".engine", ".plan") and reference is None:
+            return artifacts.adopt_engine(Path(source))
         import torch
 
         torch.set_num_threads(threads)
+        if suffix in (".engine", ".plan"):
+            self._load_torch(str(reference), options)
+            return artifacts.adopt_engine(Path(source))
         if suffix == ".onnx":
             return self._load_onnx(Path(source), options, reference)
         self._model = self._load_torch(source, options)
@@ -182,7 +187,7 @@ class Exporter:
 
         wide = self._wide(fp32, images)
         tools = artifacts.tool_versions("onnxruntime-gpu", "onnxruntime", "onnx")
-        made_from = {"onnx/fp32": fp32.sha256, "kept_fp32": ",".join(wide)} | tools
+        made_from = {"onnx/fp32": fp32.sha256, "fp16_overflow": ",".join(wide)} | tools
 
         def write(path: Path) -> list[str]:
             self._report("export onnx/fp16", 0, 1)
@@ -214,7 +219,7 @@ class Exporter:
             method = images.record.method
             return write_int8_trt(Path(fp32.path), path, images.inputs(), images.count, method, wide, progress)
 
-        made_from = {"onnx/fp32": fp32.sha256, "kept_fp32": ",".join(wide)} | images.made_from | tools
+        made_from = {"onnx/fp32": fp32.sha256, "fp16_overflow": ",".join(wide)} | images.made_from | tools
         return self._onnx(folder, "onnx_trt", "int8", made_from, tools, write, images.record)
 
     def _wide(self, fp32: Artifact, images: _Calibrating) -> list[str]:

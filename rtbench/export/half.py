@@ -6,6 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -33,7 +34,7 @@ def find_wide(
     wide = {
         tensor.name
         for tensor in graph.initializer
-        if tensor.data_type == onnx.TensorProto.FLOAT and np.abs(onnx.numpy_helper.to_array(tensor)).max(initial=0) > LARGEST
+        if tensor.data_type == onnx.TensorProto.FLOAT and _largest(onnx.numpy_helper.to_array(tensor)) > LARGEST
     }
     with tempfile.TemporaryDirectory() as folder:
         calibrator = create_calibrator(
@@ -45,7 +46,7 @@ def find_wide(
         )
         calibrator.collect_data(Batches(images, total, progress))
         for name, found in calibrator.compute_data().items():
-            if max(float(np.abs(bound).max(initial=0)) for bound in found.range_value) > LARGEST:
+            if max(_largest(bound) for bound in found.range_value) > LARGEST:
                 wide.add(name)
     return sorted(wide)
 
@@ -75,6 +76,10 @@ def write_fp16(fp32: Path, path: Path, wide: Iterable[str] = ()) -> list[str]:
     onnx_export.save(half, path)
     onnx_export.check(path)
     return kept
+
+
+def _largest(values: Any) -> float:
+    return float(np.abs(values).max(initial=0))
 
 
 def _nodes_around(graph: onnx.GraphProto, wide: set[str]) -> list[str]:

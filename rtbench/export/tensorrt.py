@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rtbench import artifacts, tensorrt
 from rtbench.records import Artifact, EngineBuild, Gpu, Recipe
-from rtbench.terms import Library
+from rtbench.terms import Format, Library, Precision
 
-SOURCES = {"fp16": ("onnx", "fp16"), "int8": ("onnx_trt", "int8")}
+SOURCES: dict[Precision, tuple[Format, Precision]] = {"fp16": ("onnx", "fp16"), "int8": ("onnx_trt", "int8")}
 """Format and precision of the ONNX that an engine of each precision is built from."""
 
 
@@ -57,7 +57,7 @@ class EngineBuilder:
             seconds=round(time.monotonic() - started, 3),
             timing_cache=timings is not None,
         )
-        made = made.model_copy(update={"build": build, "kept_fp32": source.kept_fp32, "check": source.check})
+        made = made.model_copy(update={"build": build, "kept_fp32": source.kept_fp32})
         artifacts.save_manifest(made)
         return made
 
