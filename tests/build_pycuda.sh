@@ -15,7 +15,7 @@ trap 'rm -rf "$scratch"' EXIT
 pip="$python -m pip --disable-pip-version-check --quiet"
 $pip install --no-deps --target "$scratch/headers" 'nvidia-cuda-profiler-api==13.0.*' 'nvidia-cuda-crt==13.0.*'
 mkdir "$scratch/link"
-ln -s "$cuda"/lib/libcurand.so.* "$scratch/link/libcurand.so"
+echo 'CUDA_ENABLE_CURAND = False' >"$scratch/.aksetup-defaults.py"
 ${CC:-cc} -shared -Wl,-soname,libcuda.so.1 -o "$scratch/link/libcuda.so" -xc /dev/null
-CPATH="$scratch/headers/nvidia/cu13/include:$cuda/include" LIBRARY_PATH="$scratch/link" \
+HOME="$scratch" CPATH="$scratch/headers/nvidia/cu13/include:$cuda/include" LIBRARY_PATH="$scratch/link" \
     $pip install --constraint "$here/../constraints.txt" --no-cache-dir 'pycuda==2026.1'
