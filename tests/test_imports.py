@@ -9,9 +9,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "rtbench"
 WAY = [
-    {"", "terms", "errors", "records", "options"},
+    {"", "terms", "errors", "records", "options", "recipes"},
     {"stats", "preprocessing", "datasets", "image_cache", "sample"},
-    {"artifacts", "architectures", "checkpoints", "fake_model", "models", "export"},
+    {"artifacts", "architectures", "checkpoints", "fake_model", "models", "tensorrt", "export"},
     {"worker", "runtimes"},
     {"latency", "fidelity", "accuracy", "sessions", "mlperf"},
     {"environment", "runs"},

@@ -62,7 +62,7 @@ class EngineBuilder:
         return made
 
     def _write(self, target: Path, log_path: Path, source: Path, recipe: Recipe, timings: Path | None) -> None:
-        from rtbench.export.plan import Log, build_plan
+        from rtbench.export.build import Log, build_plan
 
         def report(phase: str, done: int, total: int) -> None:
             self._report(f"build trt/{recipe.precision}: {phase.lower()}", done, total)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rtbench import tensorrt
 from rtbench.errors import DeviceFailed, InvalidOutput, RuntimeUnavailable
-from rtbench.export.plan import Log
+from rtbench.export.build import Log
 from rtbench.records import EngineBuild
 from rtbench.runtimes import Clock, SessionInfo
 from rtbench.runtimes.cuda import Device, Error, Graph, explain
