@@ -1,0 +1,183 @@
+"""Engines run end to end by real pycuda, over a stand-in for the driver and one for TensorRT's execution."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rtbench import artifacts
+from rtbench.records import Run
+from rtbench.runs import read_run
+
+pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+if find_spec("pycuda") is None:
+    pytest.skip("pycuda is not built here; tests/build_pycuda.sh builds it", allow_module_level=True)
+
+pytestmark = pytest.mark.slow
+STANDIN = Path(__file__).parent / "standin"
+DRIVER_CALLS = (
+    "cuInit cuDeviceGet cuDeviceGetName cuDeviceComputeCapability cuDevicePrimaryCtxRetain cuCtxPushCurrent"
+    " cuStreamCreate cuEventCreate cuMemHostAlloc cuMemAlloc cuMemcpyHtoDAsync cuEventRecord cuMemcpyDtoHAsync"
+    " cuStreamSynchronize cuEventElapsedTime"
+).split()
+"""What an engine's life calls up to its last figure; those below only give back what is no longer needed."""
+RELEASES = "cuMemFree cuMemFreeHost cuEventDestroy cuStreamDestroy cuCtxPopCurrent cuDevicePrimaryCtxRelease".split()
+GRAPH_CALLS = (
+    "cuStreamBeginCapture cuStreamEndCapture cuGraphInstantiateWithFlags cuGraphLaunch cuGraphDestroy cuGraphExecDestroy"
+).split()
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory) -> Path:
+    """A folder with the stand-in for libcuda.so.1; calls that it does not know return an error."""
+    folder = tmp_path_factory.mktemp("driver")
+    origin = find_spec("pycuda").submodule_search_locations[0]
+    (extension,) = Path(origin).glob("_driver*.so")
+    headers = [f"-I{path}/include" for path in find_spec("nvidia.cu13").submodule_search_locations]
+    source = STANDIN / "cuda.c"
+    flags = ["cc", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wno-deprecated-declarations"]
+
+    def names(path: Path, *options: str) -> set[str]:
+        listed = subprocess.run(["nm", "-D", *options, path], capture_output=True, text=True, check=True).stdout
+        return {line.split()[-1] for line in listed.splitlines()}
+
+    library = folder / "libcuda.so.1"
+    subprocess.run([*flags, *headers, "-o", library, source], check=True)
+    missing = {name for name in names(extension, "--undefined-only") if name.startswith("cu")} - names(library)
+    rest = folder / "rest.c"
+    rest.write_text("".join(f"int {name}(void) {{ return 801; }}\n" for name in sorted(missing)))
+    subprocess.run([*flags, *headers, "-Wl,-soname,libcuda.so.1", "-o", library, source, rest], check=True)
+    return folder
+
+
+class Small(torch.nn.Module):
+    """Two convolutions, a residual addition and a classifier: quick to export, and its outputs move."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.second = torch.nn.Conv2d(8, 8, 3, padding=1)
+        self.last = torch.nn.Linear(8 * 16, 10)
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        hidden = torch.relu(self.first(batch))
+        hidden = torch.relu(hidden + self.second(hidden))
+        return self.last(torch.nn.functional.max_pool2d(hidden, 4).flatten(1))
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory, ten_classes, image_cache) -> Path:
+    """The artifact folder of a small network with both engines for a T4, by the command line."""
+    folder = tmp_path_factory.mktemp("small")
+    torch.manual_seed(0)
+    program = torch.export.export(
+        Small().eval(), (torch.zeros(2, 3, 32, 32),), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
+    torch.export.save(program, folder / "small.pt2")
+    command = ["export", folder / "small.pt2", "--formats", "onnx,trt", "--out", folder / "engines"]
+    options = ["--calibration", ten_classes, "--input-size", "32", "--cache-dir", image_cache]
+    done = subprocess.run(
+        [sys.executable, "-m", "rtbench", *map(str, [*command, *options])], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "engines"
+
+
+@pytest.fixture
+def compare(driver, engines, ten_classes, image_cache, tmp_path):
+    """Run `compare` over the stand-ins; gives the run and the lines that the driver has written."""
+
+    def run(*arguments: str | Path, code: int = 0, **environment: str) -> tuple[Run, list[str]]:
+        log, out = tmp_path / "driver.log", tmp_path / "run"
+        shutil.rmtree(out, ignore_errors=True)
+        log.unlink(missing_ok=True)
+        standins = {
+            "LD_LIBRARY_PATH": str(driver),
+            "PYTHONPATH": os.pathsep.join([str(STANDIN), *sys.path]),
+            "CUDA_STANDIN_LOG": str(log),
+            "TENSORRT_STANDIN_ENGINES": str(engines),
+        }
+        command = ["compare", *arguments, "--data", ten_classes, "--out", out, "--cache-dir", image_cache]
+        done = subprocess.run(
+            [sys.executable, "-m", "rtbench", *map(str, command)],
+            cwd=tmp_path,
+            env=os.environ | standins | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return read_run(out), log.read_text().split("\n")[:-1] if log.exists() else []
+
+    return run
+
+
+def complaints(lines: list[str]) -> list[str]:
+    return [line for line in lines if line.startswith(("VIOLATION", "LEAK"))]
+
+
+def test_engines_run_beside_the_other_runtimes(compare, engines, tmp_path):
+    run, lines = compare(engines, "--runtimes", "torch,ort,trt", "--runs", "20")
+    rows = {row.id: row for row in run.rows}
+    assert [f"{name} {row.status}" for name, row in rows.items()] == [
+        f"{name} ok" for name in ("torch/fp32", "ort/fp32", "ort/fp16", "ort/int8", "trt/fp16", "trt/int8")
+    ]
+    for precision, limit in (("fp16", 0.02), ("int8", 0.4)):
+        row = rows[f"trt/{precision}"]
+        assert row.fidelity.judged
+        assert row.fidelity.relative_error < limit
+        assert row.accuracy.images == 45
+        assert row.device == "cuda"
+        assert "tensorrt_rtx 1" in row.provider
+        assert 0 < row.latency.device_mean_ms < row.latency.mean_ms
+        assert row.artifact.build.compute_capability == "7.5"
+    assert rows["ort/fp32"].latency.device_mean_ms is None
+    assert complaints(lines) == []
+    assert lines.count("EXIT") == 2
+    with (tmp_path / "run" / "samples.csv").open(newline="") as file:
+        samples = list(csv.DictReader(file))
+    on_device = [float(line["device_ms"]) for line in samples if line["row"] == "trt/fp16"]
+    assert np.mean(on_device) == pytest.approx(rows["trt/fp16"].latency.device_mean_ms, rel=1e-4)
+    assert {line["device_ms"] for line in samples if line["row"] == "ort/fp16"} == {""}
+
+
+def test_a_run_is_copy_events_around_the_work_copy_back_one_wait(compare, engines):
+    run, lines = compare(engines / "trt-fp16.engine", "--runs", "3")
+    assert run.rows[0].status == "ok"
+    first = lines.index("cuMemcpyHtoDAsync")
+    once = ["cuMemcpyHtoDAsync", "cuEventRecord", "cuEventRecord", "cuMemcpyDtoHAsync", "cuStreamSynchronize"]
+    assert lines[first : first + 10] == once * 2
+    last = max(index for index, line in enumerate(lines) if line == "cuEventElapsedTime")
+    assert lines[last - 5 : last] == once
+    assert set(lines[last + 1 :]) == {*RELEASES, "cuStreamSynchronize", "EXIT", *({"cuCtxPushCurrent"} & set(lines))}
+    assert {*DRIVER_CALLS, *RELEASES} <= set(lines), "a call that no fault is injected at is not in the lists above"
+    assert set(lines) <= {*DRIVER_CALLS, *RELEASES, "EXIT"}
+
+
+@pytest.mark.parametrize("call", DRIVER_CALLS)
+def test_a_driver_call_that_fails_is_that_rows_end(compare, engines, call):
+    run, lines = compare(engines / "trt-fp16.engine", "--runs", "3", code=1, CUDA_STANDIN_FAULT=f"{call}:1:1")
+    (row,) = run.rows
+    status = "unavailable" if call == "cuInit" else "failed"
+    assert row.status == status, row.reason
+    assert call in (row.reason or "")
+    assert row.scores is None
+    assert complaints(lines) == []
+    assert lines[-1] == "EXIT"
+
+
+def test_later_failures_release_as_well(compare, engines):
+    for fault in ("cuMemAlloc:2:2", "cuEventCreate:2:1", "cuStreamSynchronize:30:700"):
+        run, lines = compare(engines / "trt-fp16.engine", "--runs", "3", code=1, CUDA_STANDIN_FAULT=fault)
+        assert run.rows[0].status == "failed", fault
+        assert complaints(lines) == [], fault
+        assert lines[-1] == "EXIT"
