@@ -65,6 +65,7 @@ def cast(graph: onnx.ModelProto, wide: Iterable[str]) -> tuple[onnx.ModelProto, 
             disable_shape_infer=onnx_export.weights_size(graph) > onnx_export.ONE_FILE_LIMIT,
             node_block_list=kept,
         )
+    del half.graph.value_info[:]  # it calls everything FP16, kept nodes' outputs too
     ordered = onnx_ir.from_proto(half)
     ordered.graph.sort()  # the converter appends its input cast at the end
     return onnx_ir.to_proto(ordered), kept

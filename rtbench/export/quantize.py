@@ -140,8 +140,12 @@ def _free_fused_operands(graph: onnx.GraphProto) -> None:
 
 def _remove_unread(graph: onnx.GraphProto) -> None:
     read = {value.name for value in graph.output} | {name for node in graph.node for name in node.input}
-    unread = [node for node in graph.node if not read.intersection(node.output)]
-    for node in unread:
+    nodes = [node for node in graph.node if not read.intersection(node.output)]
+    for node in nodes:
         graph.node.remove(node)
-    if unread:
+    if nodes:
         _remove_unread(graph)
+    else:
+        weights = [tensor for tensor in graph.initializer if tensor.name in read]
+        del graph.initializer[:]
+        graph.initializer.extend(weights)
