@@ -208,8 +208,8 @@ def test_layers_that_overflow_half_precision_stay_in_fp32(tmp_path):
         torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3), torch.nn.Flatten(), torch.nn.Linear(128, 4)
     ).eval()
     with torch.no_grad():
-        network[0].weight *= 3e5
-        network[2].weight /= 3e5
+        network[0].weight *= 3e6
+        network[2].weight /= 3e6
     images = np.random.default_rng(0).standard_normal((6, 3, 8, 8), dtype=np.float32)
     fp32, fp16 = tmp_path / "fp32.onnx", tmp_path / "fp16.onnx"
     onnx_export.write_fp32(network, None, 8, fp32)

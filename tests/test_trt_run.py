@@ -104,7 +104,7 @@ def compare(driver, engines, ten_classes, image_cache, tmp_path):
             "LD_LIBRARY_PATH": str(driver),
             "PYTHONPATH": os.pathsep.join([str(STANDIN), *sys.path]),
             "CUDA_STANDIN_LOG": str(log),
-            "TENSORRT_STANDIN_ENGINES": str(engines),
+            "TENSORRT_STANDIN_ENGINES": str(tmp_path.parent),
         }
         command = ["compare", *arguments, "--data", ten_classes, "--out", out, "--cache-dir", image_cache]
         done = subprocess.run(
@@ -142,7 +142,6 @@ def test_engines_run_beside_the_other_runtimes(compare, engines, tmp_path):
         assert row.artifact.build.compute_capability == "7.5"
     assert rows["ort/fp32"].latency.device_mean_ms is None
     assert complaints(lines) == []
-    assert lines.count("EXIT") == 2
     with (tmp_path / "run" / "samples.csv").open(newline="") as file:
         samples = list(csv.DictReader(file))
     on_device = [float(line["device_ms"]) for line in samples if line["row"] == "trt/fp16"]
@@ -158,16 +157,16 @@ def test_a_run_is_copy_events_around_the_work_copy_back_one_wait(compare, engine
     assert lines[first : first + 10] == once * 2
     last = max(index for index, line in enumerate(lines) if line == "cuEventElapsedTime")
     assert lines[last - 5 : last] == once
-    assert set(lines[last + 1 :]) == {*RELEASES, "cuStreamSynchronize", "EXIT", *({"cuCtxPushCurrent"} & set(lines))}
+    assert set(lines[last + 1 :]) - {"cuCtxPushCurrent"} == {"cuStreamSynchronize", *RELEASES, "EXIT"}
     assert {*DRIVER_CALLS, *RELEASES} <= set(lines), "a call that no fault is injected at is not in the lists above"
     assert set(lines) <= {*DRIVER_CALLS, *RELEASES, "EXIT"}
 
 
 @pytest.mark.parametrize("call", DRIVER_CALLS)
 def test_a_driver_call_that_fails_is_that_rows_end(compare, engines, call):
-    run, lines = compare(engines / "trt-fp16.engine", "--runs", "3", code=1, CUDA_STANDIN_FAULT=f"{call}:1:1")
+    status, code = ("unavailable", 0) if call == "cuInit" else ("failed", 1)
+    run, lines = compare(engines / "trt-fp16.engine", "--runs", "3", code=code, CUDA_STANDIN_FAULT=f"{call}:1:1")
     (row,) = run.rows
-    status = "unavailable" if call == "cuInit" else "failed"
     assert row.status == status, row.reason
     assert call in (row.reason or "")
     assert row.scores is None

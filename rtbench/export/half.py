@@ -66,6 +66,7 @@ def cast(graph: onnx.ModelProto, wide: Iterable[str]) -> tuple[onnx.ModelProto, 
             node_block_list=kept,
         )
     del half.graph.value_info[:]  # it calls everything FP16, kept nodes' outputs too
+    _cut_round_trips(half.graph)
     ordered = onnx_ir.from_proto(half)
     ordered.graph.sort()  # the converter appends its input cast at the end
     return onnx_ir.to_proto(ordered), kept
@@ -77,6 +78,25 @@ def write_fp16(fp32: Path, path: Path, wide: Iterable[str] = ()) -> list[str]:
     onnx_export.save(half, path)
     onnx_export.check(path)
     return kept
+
+
+def _cut_round_trips(graph: onnx.GraphProto) -> None:
+    """Between two nodes in FP32 the converter casts to FP16 and back, which is where values would overflow."""
+    casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast"}
+
+    def target(cast: onnx.NodeProto) -> int:
+        return int(cast.attribute[0].i)
+
+    straight = {
+        name: casts[cast.input[0]].input[0]
+        for name, cast in casts.items()
+        if target(cast) == onnx.TensorProto.FLOAT
+        and cast.input[0] in casts
+        and target(casts[cast.input[0]]) == onnx.TensorProto.FLOAT16
+    }
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = straight.get(name, name)
 
 
 def _largest(values: Any) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from math import prod
 from typing import Any
 
@@ -60,7 +60,8 @@ def explain(error: Exception) -> RtbenchError:
 class Device:
     """The first GPU, with its primary context current in this thread until `close`.
 
-    Made here are the stream, events and buffers, which `close` releases, last made first.
+    Its stream, two events, and the buffers made here live until then, and go in the reverse order.
+    pycuda destroys a stream or an event with the last reference to it: take them from here each time.
     """
 
     def __init__(self) -> None:
@@ -74,32 +75,37 @@ class Device:
             self._owned.callback(context.detach)
             context.push()
             self._owned.callback(context.pop)
+            for name, make in (("stream", cuda.Stream), ("begin", cuda.Event), ("end", cuda.Event)):
+                setattr(self, name, make())
+                self._owned.callback(delattr, self, name)
         except Error as error:
             self._owned.close()
             raise explain(error) from error
 
+    stream: Any
+    begin: Any
+    end: Any
+
     def own(self, release: Callable[[], object]) -> None:
         """Have `close` call this."""
         self._owned.callback(release)
-
-    def stream(self) -> Any:
-        return self._held(cuda.Stream)
-
-    def event(self) -> Any:
-        return self._held(cuda.Event)
 
     def buffer(self, shape: tuple[int, ...], dtype: DTypeLike) -> Buffer:
         buffer = Buffer(shape, dtype)
         self.own(buffer.free)
         return buffer
 
-    def _held(self, make: Callable[[], Any]) -> Any:
-        """pycuda destroys these with their last reference, and `close` drops ours while the context lives."""
-        made = [make()]
-        self.own(made.clear)
-        return made[0]
+    def device_ms(self) -> float:
+        """Milliseconds between `begin` and `end`, which the stream has passed."""
+        try:
+            return float(self.end.time_since(self.begin))
+        except Error as error:
+            raise explain(error) from error
 
     def close(self) -> None:
+        """Release everything, once what is under way has ended or failed."""
+        with suppress(Error):
+            self.stream.synchronize()
         self._owned.close()
 
 

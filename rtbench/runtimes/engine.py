@@ -34,8 +34,6 @@ class EngineSession:
         self._graph: Graph | None = None
         self._load(path)
         try:
-            self._stream = gpu.stream()
-            self._begin, self._end = gpu.event(), gpu.event()
             self._make_buffers()
         except Error as error:
             raise explain(error) from error
@@ -111,7 +109,7 @@ class EngineSession:
             if batch.shape != self._input.host.shape:
                 self._reshape(batch.shape)
             np.copyto(self._input.host, batch, casting="same_kind")
-            self._input.to_device(self._stream)
+            self._input.to_device(self._gpu.stream)
         except Error as error:
             raise explain(error) from error
 
@@ -119,21 +117,21 @@ class EngineSession:
         try:
             if self._wants_graph and not self._graph:
                 self._enqueue()  # the first run after a change of shape sets up what a capture may not contain
-                self._stream.synchronize()
-                self._graph = Graph(self._stream, self._enqueue)
-            self._begin.record(self._stream)
+                self._gpu.stream.synchronize()
+                self._graph = Graph(self._gpu.stream, self._enqueue)
+            self._gpu.begin.record(self._gpu.stream)
             if self._graph:
                 self._graph.launch()
             else:
                 self._enqueue()
-            self._end.record(self._stream)
-            self._output.to_host(self._stream)
-            self._stream.synchronize()
+            self._gpu.end.record(self._gpu.stream)
+            self._output.to_host(self._gpu.stream)
+            self._gpu.stream.synchronize()
         except Error as error:
             raise explain(error) from error
 
     def _enqueue(self) -> None:
-        if not self._context.execute_async_v3(self._stream.handle):
+        if not self._context.execute_async_v3(self._gpu.stream.handle):
             raise DeviceFailed(f"{trt.__name__} could not run the engine: {self._log.reason()}")
 
     def fetch(self) -> NDArray[np.float32]:
@@ -141,11 +139,9 @@ class EngineSession:
         return output
 
     def device_ms(self) -> float | None:
-        return float(self._end.time_since(self._begin))
+        return self._gpu.device_ms()
 
     def close(self) -> None:
-        self._stream.synchronize()
-        del self._stream, self._begin, self._end
         self._gpu.close()
 
     def _drop_graph(self) -> None:

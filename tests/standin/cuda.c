@@ -3,7 +3,7 @@
 A stream is a queue: what is enqueued happens when the stream is synchronised, not before, and the host's
 end of a copy is filled with NaN meanwhile, so that reading too early shows. Every call goes to the file
 CUDA_STANDIN_LOG, and so does what no program may do (VIOLATION) and what was never released (LEAK).
-CUDA_STANDIN_FAULT=name:nth:code makes the nth call of that name fail. CUDA_STANDIN_CAPABILITY=8.6 makes the
+CUDA_STANDIN_FAULT=name:nth:code makes calls of that name fail from the nth on. CUDA_STANDIN_CAPABILITY=8.6 makes the
 GPU another one. */
 
 #include <cuda.h>
@@ -50,7 +50,7 @@ static CUresult called(const char *name) {
     int nth, code;
     note("%s", name);
     if (!fault || sscanf(fault, "%99[^:]:%d:%d", which, &nth, &code) != 3 || strcmp(which, name)) return CUDA_SUCCESS;
-    return ++seen == nth ? (CUresult)code : CUDA_SUCCESS;
+    return ++seen >= nth ? (CUresult)code : CUDA_SUCCESS;
 }
 
 #define CALLED(name) do { CUresult fault = called(#name); if (fault) return fault; } while (0)
@@ -229,7 +229,11 @@ CUresult CUDAAPI cuStreamCreate(CUstream *stream, unsigned flags) {
     return CUDA_SUCCESS;
 }
 CUresult CUDAAPI cuStreamSynchronize(CUstream stream) {
-    CALLED(cuStreamSynchronize);
+    CUresult fault = called("cuStreamSynchronize");
+    if (fault) { /* a GPU that is lost does nothing more of what it was given */
+        ((struct stream *)stream)->queue.count = 0;
+        return fault;
+    }
     CURRENT();
     drain((struct stream *)stream);
     return CUDA_SUCCESS;
