@@ -48,25 +48,24 @@ class EngineSession:
         )
 
     def _load(self, path: str) -> None:
-        runtime = trt.Runtime(self._log)
-        runtime.engine_host_code_allowed = False
-        engine = runtime.deserialize_cuda_engine(Path(path).read_bytes())
-        if engine is None:
+        """Everything of TensorRT's is an attribute from the start: a local would live on in a traceback."""
+        self._gpu.own(self._forget)
+        self._runtime = trt.Runtime(self._log)
+        self._runtime.engine_host_code_allowed = False
+        self._engine = self._runtime.deserialize_cuda_engine(Path(path).read_bytes())
+        if self._engine is None:
             raise RuntimeUnavailable(
                 f"{trt.__name__} {trt.__version__} does not load it on {self._gpu.name}: {self._log.reason()}",
                 "export it again here",
             )
-        context = engine.create_execution_context()
-        if context is None:
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
             raise DeviceFailed(f"{trt.__name__} has no room to run it: {self._log.reason()}")
-        self._alive = [runtime, engine, context]
-        self._gpu.own(self._forget)
-        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         self._source, self._result = (
-            self._only([name for name in names if engine.get_tensor_mode(name) == mode])
+            self._only([name for name in names if self._engine.get_tensor_mode(name) == mode])
             for mode in (trt.TensorIOMode.INPUT, trt.TensorIOMode.OUTPUT)
         )
-        self._engine, self._context = engine, context
 
     @staticmethod
     def _only(names: list[str]) -> str:
@@ -152,7 +151,5 @@ class EngineSession:
     def _forget(self) -> None:
         """Let go of TensorRT's objects, the last made first, while the context is alive."""
         self._drop_graph()
-        for name in ("_context", "_engine"):
+        for name in ("_context", "_engine", "_runtime"):
             self.__dict__.pop(name, None)
-        while self._alive:
-            self._alive.pop()

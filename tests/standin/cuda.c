@@ -155,8 +155,9 @@ CUresult CUDAAPI cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, 
     return CUDA_SUCCESS;
 }
 CUresult CUDAAPI cuGetErrorString(CUresult error, const char **text) {
-    static char words[40];
-    snprintf(words, sizeof words, "error %d", (int)error);
+    static char words[60];
+    const char *text_of = error == 719 ? "unspecified launch failure" : error == 700 ? "an illegal memory access" : "error";
+    snprintf(words, sizeof words, "%s %d", text_of, (int)error);
     *text = words;
     return CUDA_SUCCESS;
 }
@@ -283,8 +284,14 @@ CUresult CUDAAPI cuStreamBeginCapture(CUstream handle, CUstreamCaptureMode mode)
     return CUDA_SUCCESS;
 }
 CUresult CUDAAPI cuStreamEndCapture(CUstream handle, CUgraph *graph) {
-    CALLED(cuStreamEndCapture);
     struct stream *stream = (struct stream *)handle;
+    CUresult fault = called("cuStreamEndCapture");
+    if (fault) { /* which ends the capture all the same, with nothing to show for it */
+        free(stream->capture);
+        stream->capture = NULL;
+        graphs--;
+        return fault;
+    }
     *graph = (CUgraph)stream->capture;
     stream->capture = NULL;
     return *graph ? CUDA_SUCCESS : CUDA_ERROR_ILLEGAL_STATE;
