@@ -290,6 +290,18 @@ def report(
         typer.echo(renderers[format](record), nl=False)
 
 
+@app.command("gpu-check")
+def gpu_check(run: Annotated[Path, typer.Argument(metavar="RUN", help="What make gpu-check has measured.")]) -> None:
+    """Judge a run of every runtime on a GPU, PASS or FAIL a line, before its figures are believed."""
+    from rtbench.gpu_check import judge_gpu_run
+    from rtbench.runs import read_run
+
+    verdicts = judge_gpu_run(read_run(run))
+    typer.echo("\n".join(map(str, verdicts)))
+    if not all(verdict.passed for verdict in verdicts):
+        raise typer.Exit(1)
+
+
 @app.command()
 def doctor() -> None:
     """Say what this machine can run: each runtime OK, or why not and what would mend it."""

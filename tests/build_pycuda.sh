@@ -18,4 +18,4 @@ mkdir "$scratch/link"
 echo 'CUDA_ENABLE_CURAND = False' >"$scratch/.aksetup-defaults.py"
 ${CC:-cc} -shared -Wl,-soname,libcuda.so.1 -o "$scratch/link/libcuda.so" -xc /dev/null
 HOME="$scratch" LDFLAGS=-Wl,--no-as-needed CPATH="$scratch/headers/nvidia/cu13/include:$cuda/include" LIBRARY_PATH="$scratch/link" \
-    $pip install --constraint "$here/../constraints.txt" --no-cache-dir 'pycuda==2026.1'
+    $pip install --constraint "$here/../constraints.txt" --no-cache-dir pycuda

@@ -16,7 +16,7 @@ WAY = [
     {"latency", "fidelity", "accuracy", "sessions", "mlperf"},
     {"environment", "runs"},
     {"baselines", "scores"},
-    {"progress", "conditions", "prepare", "plan", "timing", "compare", "doctor"},
+    {"builds", "gpu_check", "progress", "conditions", "prepare", "plan", "timing", "compare", "doctor"},
     {"report"},
     {"cli", "cli_options", "__main__"},
 ]
