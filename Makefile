@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
-EXTRAS ?= sample,mlperf,dev
+EXTRAS ?= sample,rtx,mlperf,dev
 
 # make compare MODEL=model.pt DATA=/data/val RUNTIMES=torch,ort PRECISIONS=fp32,int8 RUNS=200 OUT=runs/mine ARGS='--strict'
 MODEL ?=
@@ -28,7 +28,7 @@ read_only     = --mount type=bind,src='$(1)',dst='$(1)',readonly
 MODEL_FOLDERS = $(sort $(patsubst %/,%,$(dir $(filter /%,$(MODEL)))))
 model_path    = $(if $(wildcard $(1)),$(patsubst $(CURDIR)/engines/%,engines/%,$(abspath $(1))),$(1))
 
-.PHONY: help install compare export doctor test check format benchmark clean \
+.PHONY: help install compare export doctor test check format benchmark pycuda gpu-check clean \
         docker-build docker-doctor docker-compare docker-gpu-check docker-test docker-smoke
 
 help: ## list the targets
@@ -54,11 +54,17 @@ doctor: $(STAMP) ## say what this machine can run
 test: $(STAMP) ## run all tests
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(STAMP) ## lint, formatting and types
+check: $(STAMP) $(VENV)/stubs ## lint, formatting and types
 	$(BIN)/ruff check rtbench tests benchmarks
 	$(BIN)/ruff format --check rtbench tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/hadolint docker/Dockerfile
+
+$(VENV)/stubs: $(STAMP)
+	tests/tensorrt_stubs.sh $(BIN)/python
+
+pycuda: $(STAMP) ## build pycuda, which the tests of the TensorRT runtime need, without a CUDA toolkit
+	tests/build_pycuda.sh $(BIN)/python
 
 format: $(STAMP) ## format the code
 	$(BIN)/ruff check --fix rtbench tests benchmarks
@@ -91,6 +97,13 @@ docker-smoke: ## build and try the container without Docker or a GPU: needs root
 
 runs engines .cache:
 	mkdir -p $@
+
+# On a machine with a GPU, once: everything on every runtime, judged line by line. GPU_CHECK= names the run directory.
+GPU_CHECK ?= runs/gpu-check
+gpu-check: $(STAMP) ## on a GPU: run all runtimes, check what they say of themselves, PASS or FAIL
+	$(BIN)/rtbench compare $(or $(MODEL),resnet18 --random-weights) --runtimes torch:cuda,ort:cuda,ort:trt,trt,torch:cpu,ort:cpu \
+	    --build-repeats 2 $(if $(DATA),--data '$(DATA)') --runs $(or $(RUNS),300) --out '$(GPU_CHECK)' $(ARGS) || true
+	$(BIN)/rtbench gpu-check '$(GPU_CHECK)'
 
 clean: ## remove .venv and caches; runs/ and engines/ stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build *.egg-info

@@ -15,7 +15,7 @@ from rtbench.compare import compare as run_comparison
 from rtbench.environment import available_cores
 from rtbench.errors import UsageError
 from rtbench.mlperf import require_loadgen
-from rtbench.options import CalibrationOptions, ModelOptions
+from rtbench.options import CalibrationOptions, EngineOptions, ModelOptions
 from rtbench.plan import Plan, Sampling
 from rtbench.prepare import Place, Prepared, Progress, prepare
 from rtbench.records import Run
@@ -25,7 +25,7 @@ from rtbench.report.markdown import render_markdown
 from rtbench.report.tidy_csv import render_csv
 from rtbench.runs import RunDirectory, read_run
 from rtbench.sample import ARCH
-from rtbench.terms import Precision, Scenario
+from rtbench.terms import Format, Precision, Scenario
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 TIMEOUT_S = 300.0
@@ -34,10 +34,12 @@ TIMEOUT_S = 300.0
 def export(
     model: str | Path,
     *,
+    formats: Sequence[Format] = ("onnx",),
     precisions: Sequence[Precision] = PRECISIONS,
     out: str | Path | None = None,
     options: ModelOptions | None = None,
     calibration: CalibrationOptions | None = None,
+    engines: EngineOptions | None = None,
     threads: int | None = None,
     timeout_s: float = TIMEOUT_S,
     cache_dir: str | Path | None = None,
@@ -45,8 +47,8 @@ def export(
 ) -> Prepared:
     """Write the artifacts of a model, a torchvision name or a file, and check each against the model's own outputs.
 
-    `out`: their folder, by default `engines/NAME-HASH`. What came of each is in the `check` of its record in
-    `artifacts`, and in `failures`. Raises UsageError for bad input.
+    `formats`: `onnx`, `engine`, or both. `out`: their folder, by default `engines/NAME-HASH`. What came of each is
+    in the `check` of its record in `artifacts`, and in `failures` and `unavailable`. Raises UsageError for bad input.
     """
     calibration = calibration or CalibrationOptions()
     logs = Path(tempfile.mkdtemp(prefix="rtbench-"))
@@ -61,6 +63,8 @@ def export(
         progress or _silent,
         data=calibration.folder,
         export_only=True,
+        formats=formats,
+        engines=engines or EngineOptions(),
     )
     if not prepared.failures and all(each.check is None or each.check.status == "ok" for each in prepared.artifacts):
         shutil.rmtree(logs)  # kept elsewise, since a failure names its log
@@ -83,6 +87,7 @@ def compare(
     out: str | Path | None = None,
     options: ModelOptions | None = None,
     calibration: CalibrationOptions | None = None,
+    engines: EngineOptions | None = None,
     threads: int | None = None,
     timeout_s: float = TIMEOUT_S,
     cache_dir: str | Path | None = None,
@@ -122,6 +127,7 @@ def compare(
             reference=reference,
             model=options or ModelOptions(),
             calibration=calibration or CalibrationOptions(),
+            engines=engines or EngineOptions(),
         )
         run = run_comparison(plan, directory, progress or _silent)
     except (UsageError, KeyboardInterrupt):

@@ -27,6 +27,7 @@ SUFFIXES: dict[Format, str] = {
     "pickle": ".pt",
     "pt2": ".pt2",
     "onnx": ".onnx",
+    "onnx_trt": ".onnx",
     "engine": ".engine",
     "fake": ".fake",
 }
@@ -37,9 +38,11 @@ def artifact_folder(engines: Path, model: Model) -> Path:
     return engines / f"{model.name}-{model.sha256[:8]}"
 
 
-def artifact_path(folder: Path, kind: Format, precision: Precision) -> Path:
-    family = "onnx" if kind == "onnx" else "trt" if kind == "engine" else "torch"
-    return folder / f"{family}-{precision}{SUFFIXES[kind]}"
+def artifact_path(folder: Path, kind: Format, precision: Precision, number: int = 1) -> Path:
+    """Where an artifact lies; `number` tells several engines from one recipe apart."""
+    family = "onnx" if kind.startswith("onnx") else "trt" if kind == "engine" else "torch"
+    suffix = "-trt" if kind == "onnx_trt" else f"-{number}" if number > 1 else ""
+    return folder / f"{family}-{precision}{suffix}{SUFFIXES[kind]}"
 
 
 def manifest_path(path: Path) -> Path:
@@ -138,6 +141,21 @@ def load_model_record(folder: Path) -> Model:
         raise UsageError(f"{folder} was not written by rtbench export", "name a model file") from None
     except ValidationError:
         raise UsageError(f"{path} is damaged or of another version of rtbench", "export the model again") from None
+
+
+def adopt_engine(path: Path) -> tuple[Model, Artifact]:
+    """The model and the manifest of an engine that rtbench has built; UsageError for any other."""
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}", "name an engine that rtbench export wrote")
+    manifest = load_manifest(path)
+    if manifest is None or manifest.build is None:
+        raise UsageError(
+            f"{path} has no manifest beside it that says what it was built from", "build it with rtbench export"
+        )
+    if manifest.sha256 != file_sha256(path):
+        raise UsageError(f"{path} is damaged: it is not the file that its manifest describes", "export it again")
+    own = {"path": str(path), "made_from": manifest.made_from | {"file": str(path)}}
+    return load_model_record(path.parent), manifest.model_copy(update=own)
 
 
 def tool_versions(*packages: str) -> dict[str, str]:

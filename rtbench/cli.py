@@ -19,14 +19,18 @@ from rtbench.cli_options import (
     Method,
     Precisions,
     RandomWeights,
+    Recipes,
+    Repeats,
     Resize,
     Std,
     Threads,
     Timeout,
     TrustPickle,
     Weights,
+    engine_options,
     model_options,
     option,
+    parse_formats,
     parse_names,
     parse_percent,
     parse_precisions,
@@ -72,13 +76,16 @@ def _root(
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A torchvision name, or a model file.")],
+    formats: Annotated[str, option("--formats", help="onnx, trt, or both.", metavar="LIST")] = "onnx",
     precisions: Precisions = "fp32,fp16,int8",
     out: Annotated[
         Path | None, option("--out", help="Folder of the artifacts.  [default: engines/NAME-HASH]", metavar="DIR")
     ] = None,
     calibration: Calibration = None,
-    calibration_images: CalibrationImages = 256,
-    calibration_method: Method = "minmax",
+    calibration_images: CalibrationImages = None,
+    calibration_method: Method = None,
+    recipe: Recipes = None,
+    build_repeats: Repeats = 1,
     arch: Arch = None,
     weights: Weights = None,
     random_weights: RandomWeights = False,
@@ -92,9 +99,9 @@ def export(
     timeout: Timeout = 300.0,
     cache_dir: CacheDir = None,
 ) -> None:
-    """Write a model's ONNX artifacts, each checked against the model's own outputs.
+    """Write a model's artifacts, ONNX and TensorRT engines, each ONNX checked against the model's own outputs.
 
-    Example: rtbench export resnet18 --calibration photos/
+    Example: rtbench export resnet18 --formats onnx,trt --calibration photos/
     """
     from rtbench import api
     from rtbench.options import CalibrationOptions
@@ -109,12 +116,14 @@ def export(
                 arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std
             ),
             calibration=CalibrationOptions(folder=calibration, images=calibration_images, method=calibration_method),
+            formats=parse_formats(formats),
+            engines=engine_options(recipe, build_repeats),
             threads=threads,
             timeout_s=timeout,
             cache_dir=cache_dir,
             progress=progress,
         )
-    show(render_exported(prepared.model, prepared.folder, prepared.artifacts, prepared.failures))
+    show(render_exported(prepared.model, prepared.folder, prepared.artifacts, prepared.failures, prepared.unavailable))
     bad = [each for each in prepared.artifacts if each.check and each.check.status != "ok"]
     if bad or prepared.failures:
         raise typer.Exit(1)
@@ -166,8 +175,10 @@ def compare(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 where a row is unavailable too.")] = False,
     calibration: Calibration = None,
-    calibration_images: CalibrationImages = 256,
-    calibration_method: Method = "minmax",
+    calibration_images: CalibrationImages = None,
+    calibration_method: Method = None,
+    recipe: Recipes = None,
+    build_repeats: Repeats = 1,
     arch: Arch = None,
     weights: Weights = None,
     random_weights: RandomWeights = False,
@@ -210,6 +221,7 @@ def compare(
                 arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std
             ),
             calibration=CalibrationOptions(folder=calibration, images=calibration_images, method=calibration_method),
+            engines=engine_options(recipe, build_repeats),
             threads=threads,
             timeout_s=timeout,
             cache_dir=cache_dir,
@@ -223,6 +235,21 @@ def compare(
 
 for command in (report, diff, history):
     app.command()(command)
+
+
+@app.command("gpu-check")
+def gpu_check(run: Annotated[Path, typer.Argument(metavar="RUN", help="What make gpu-check has measured.")]) -> None:
+    """Judge a run of every runtime on a GPU, PASS or FAIL a line, before its figures are believed.
+
+    Example: rtbench gpu-check runs/gpu-check
+    """
+    from rtbench.gpu_check import judge_gpu_run
+    from rtbench.runs import read_run
+
+    verdicts = judge_gpu_run(read_run(run))
+    typer.echo("\n".join(map(str, verdicts)))
+    if not all(verdict.passed for verdict in verdicts):
+        raise typer.Exit(1)
 
 
 @app.command()

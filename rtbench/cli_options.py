@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from rtbench.errors import UsageError
-from rtbench.terms import CalibrationMethod, Interpolation, Precision
+from rtbench.terms import CalibrationMethod, Format, Interpolation, Precision
 
 if TYPE_CHECKING:
-    from rtbench.options import ModelOptions
+    from rtbench.options import EngineOptions, ModelOptions
     from rtbench.records import Triple
 
 PRECISIONS = ("fp32", "fp16", "int8")
+FORMATS: dict[str, Format] = {"onnx": "onnx", "trt": "engine"}
 
 
 def option(*names: str, help: str, metavar: str | None = None, min: int | None = None) -> Any:
@@ -40,8 +41,23 @@ Precisions = Annotated[str, option("--precisions", help="Precisions of the artif
 Calibration = Annotated[
     Path | None, option("--calibration", help="Folder of images to calibrate INT8 with.", metavar="DIR")
 ]
-CalibrationImages = Annotated[int, option("--calibration-images", help="How many of them, evenly spread.", min=1)]
-Method = Annotated[CalibrationMethod, option("--calibration-method", help="How INT8 ranges are found.")]
+CalibrationImages = Annotated[
+    int | None,
+    option("--calibration-images", help="How many of them, evenly spread.  [default: the recipe's, else 256]", min=1),
+]
+Method = Annotated[
+    CalibrationMethod | None,
+    option("--calibration-method", help="How INT8 ranges are found.  [default: the recipe's, else minmax]"),
+]
+Recipes = Annotated[
+    str | None,
+    option(
+        "--recipe",
+        help="How engines are built: t4-fp16, t4-int8, or TOML files.  [default: these, for the GPU that is there]",
+        metavar="LIST",
+    ),
+]
+Repeats = Annotated[int, option("--build-repeats", help="Build each engine K times, to see the spread.", min=1)]
 Threads = Annotated[
     int | None, option("--threads", help="Threads for every runtime.  [default: physical cores]", min=1)
 ]
@@ -55,17 +71,32 @@ def parse_names(text: str) -> tuple[str, ...]:
 
 
 def parse_precisions(text: str) -> tuple[Precision, ...]:
+    return cast("tuple[Precision, ...]", _known("precision", text, PRECISIONS))
+
+
+def parse_formats(text: str) -> tuple[Format, ...]:
+    return tuple(FORMATS[name] for name in _known("format", text, tuple(FORMATS)))
+
+
+def _known(word: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of a list, each one of `known`; UsageError with the nearest for one that is not."""
     import difflib
 
     names = parse_names(text)
     for name in names:
-        if name not in PRECISIONS:
-            near = difflib.get_close_matches(name, PRECISIONS, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(PRECISIONS)}"
-            raise UsageError(f"there is no precision {name!r}", hint)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise UsageError(f"there is no {word} {name!r}", hint)
     if not names:
-        raise UsageError("--precisions is empty", f"there are {', '.join(PRECISIONS)}")
-    return cast("tuple[Precision, ...]", names)
+        raise UsageError(f"--{word}s is empty", f"there are {', '.join(known)}")
+    return names
+
+
+def engine_options(recipe: str | None, repeats: int) -> EngineOptions:
+    from rtbench.options import EngineOptions
+
+    return EngineOptions(recipes=parse_names(recipe or ""), repeats=repeats)
 
 
 def _triple(option: str, text: str | None) -> Triple | None:

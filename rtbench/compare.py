@@ -15,7 +15,7 @@ from rtbench.conditions import Monitor
 from rtbench.environment import find_gpu, read_environment
 from rtbench.errors import InvalidOutput, UsageError
 from rtbench.fidelity import judge, require_outputs
-from rtbench.plan import Plan, PlannedRow, plan_rows, prepare_all, require_some_row
+from rtbench.plan import Plan, PlannedRow, default_choices, plan_rows, prepare_all, require_some_row
 from rtbench.prepare import Prepared, Progress
 from rtbench.records import Dataset, Run
 from rtbench.runs import RunDirectory
@@ -35,7 +35,7 @@ def compare(plan: Plan, directory: RunDirectory, progress: Progress) -> Run:
     gpu = find_gpu() is not None
     choices = [choose(name, gpu=gpu) for name in plan.runtimes or ()]
     require_some_row(choices, plan.precisions)
-    everything = prepare_all(plan, choices, progress)
+    everything = prepare_all(plan, choices or default_choices(gpu=gpu), progress)
     rows = plan_rows(everything, choices, plan.precisions, gpu=gpu)
     if plan.baseline == MEASURED and not any(is_torch_fp32(row.record) for row in rows):
         raise UsageError("there is no torch/fp32 row to be the measured baseline", "add torch to --runtimes")

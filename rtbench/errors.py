@@ -4,6 +4,7 @@ RtbenchError                a sentence naming the problem, and a remedy
 ├── UsageError              wrong usage or input, the user's to mend (exit code 2)
 ├── ExportFailed             the model cannot be turned into this artifact (rows: failed)
 ├── RuntimeUnavailable      this machine cannot run it: no driver, package missing (row: unavailable)
+├── DeviceFailed            the GPU broke off: out of memory, lost, a call refused (row: failed)
 ├── InvalidOutput           it ran and its answer is wrong: NaN, wrong shape (row: invalid)
 └── WorkerFailed            a worker process crashed, hung or was killed (row: failed)
 """
@@ -36,6 +37,10 @@ class ExportFailed(RtbenchError):
 
 class RuntimeUnavailable(RtbenchError):
     """This machine cannot run it."""
+
+
+class DeviceFailed(RtbenchError):
+    """The GPU broke off."""
 
 
 class InvalidOutput(RtbenchError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rtbench.records import Preprocessing, Record, Triple
+from rtbench.records import Preprocessing, RecipeCalibration, Record, Triple
 from rtbench.terms import CalibrationMethod, Interpolation
 
 
@@ -32,5 +32,19 @@ class ModelOptions(Record):
 
 class CalibrationOptions(Record):
     folder: Path | None = None
-    images: int = 256
-    method: CalibrationMethod = "minmax"
+    images: int | None = None
+    method: CalibrationMethod | None = None
+
+    def completed(self, recipe: RecipeCalibration | None = None) -> RecipeCalibration:
+        """What the user left open as `recipe` has it, which is by default 256 images, minmax."""
+        said = self.model_dump(include={"images", "method"}, exclude_none=True)
+        return (recipe or RecipeCalibration()).model_copy(update=said)
+
+
+class EngineOptions(Record):
+    """What is to be made for TensorRT: engines, or only the ONNX that it takes."""
+
+    recipes: tuple[str, ...] = ()
+    """Names or files; none: the shipped ones, for the GPU that is there."""
+    repeats: int = 1
+    """How often each engine is built."""

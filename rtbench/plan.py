@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from rtbench.conditions import Observed
 from rtbench.errors import InvalidOutput, RtbenchError, RuntimeUnavailable, UsageError
-from rtbench.options import CalibrationOptions, ModelOptions
-from rtbench.prepare import Place, Prepared, Progress, prepare
+from rtbench.options import CalibrationOptions, EngineOptions, ModelOptions
+from rtbench.prepare import EXPORTED, Place, Prepared, Progress, prepare
 from rtbench.records import Artifact, Row
 from rtbench.runtimes import RuntimeChoice, choose
-from rtbench.terms import Precision, Scenario, Status
+from rtbench.terms import Format, Precision, Scenario, Status
 from rtbench.worker import Worker
 
 DEFAULT_RUNTIMES = ("torch", "ort")
+GPU_RUNTIMES = ("torch", "ort", "trt")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Plan:
     reference: str | None = None
     model: ModelOptions = field(default_factory=ModelOptions)
     calibration: CalibrationOptions = field(default_factory=CalibrationOptions)
+    engines: EngineOptions = field(default_factory=EngineOptions)
 
 
 @dataclass
@@ -122,19 +124,25 @@ def require_some_row(choices: Sequence[RuntimeChoice], precisions: Sequence[Prec
 
 
 def prepare_all(plan: Plan, choices: Sequence[RuntimeChoice], progress: Progress) -> list[Prepared]:
-    wants_onnx = not choices or any("onnx" in choice.runtime.formats for choice in choices)
+    formats = [
+        kind
+        for kind in EXPORTED
+        if any(choice.takes(kind, precision) for choice in choices for precision in plan.precisions)
+    ]
     everything: list[Prepared] = []
     for source in plan.sources:
         prepared = prepare(
             source,
             plan.model,
-            plan.precisions if wants_onnx else (),
+            plan.precisions,
             plan.calibration,
             plan.place,
             progress,
             data=plan.data,
             limit=plan.limit,
             reference=plan.reference,
+            formats=formats,
+            engines=plan.engines,
         )
         everything.append(_named_apart(prepared, everything))
     return everything
@@ -159,13 +167,13 @@ def plan_rows(
 ) -> list[PlannedRow]:
     rows: list[PlannedRow] = []
     for prepared in everything:
-        own = list(choices) or _default_choices(prepared, gpu=gpu)
+        own = list(choices) or _choices_for(prepared, gpu=gpu)
         made = [
             row
             for choice in own
             for precision in _precisions(prepared, precisions)
             if precision in choice.runtime.precisions
-            if (row := _plan_row(prepared, choice, precision, several=len(everything) > 1))
+            for row in _plan_row(prepared, choice, precision, several=len(everything) > 1)
         ]
         if not made:
             names = ", ".join(choice.written for choice in own)
@@ -177,10 +185,14 @@ def plan_rows(
     return rows
 
 
-def _default_choices(prepared: Prepared, *, gpu: bool) -> list[RuntimeChoice]:
-    if prepared.artifacts[0].format == "fake":
-        return [choose("fake", gpu=False)]
-    return [choose(name, gpu=gpu) for name in DEFAULT_RUNTIMES]
+def default_choices(*, gpu: bool) -> list[RuntimeChoice]:
+    return [choose(name, gpu=gpu) for name in (GPU_RUNTIMES if gpu else DEFAULT_RUNTIMES)]
+
+
+def _choices_for(prepared: Prepared, *, gpu: bool) -> list[RuntimeChoice]:
+    """The default runtimes, or for a file that only one kind of runtime runs, that one."""
+    only = {"fake": "fake", "engine": "trt"}.get(prepared.artifacts[0].format)
+    return [choose(only, gpu=gpu)] if only else default_choices(gpu=gpu)
 
 
 def _precisions(prepared: Prepared, asked: Sequence[Precision]) -> Sequence[Precision]:
@@ -189,44 +201,45 @@ def _precisions(prepared: Prepared, asked: Sequence[Precision]) -> Sequence[Prec
     return direct or asked
 
 
-def _plan_row(prepared: Prepared, choice: RuntimeChoice, precision: Precision, *, several: bool) -> PlannedRow | None:
-    """The row of one runtime and precision, None where the runtime has nothing to run of this model."""
-    formats = choice.runtime.formats
-    fitting = [each for each in prepared.artifacts if each.format in formats and each.precision == precision]
-    artifact = fitting[0] if fitting else None
+def _plan_row(prepared: Prepared, choice: RuntimeChoice, precision: Precision, *, several: bool) -> list[PlannedRow]:
+    """The row of one runtime and precision, several where an engine was built repeatedly, none where the
+    runtime has nothing to run of this model."""
     name = f"{choice.written}/{precision}"
-    status: Status = "ok"
-    reason = None
-    if artifact is None:
-        failure = next(
-            (prepared.failures[key] for key in prepared.failures if key[0] in formats and key[1] == precision), None
+    ends: list[tuple[str, Artifact | None, Status, str | None]] = []
+    for artifact in prepared.artifacts:
+        if artifact.precision == precision and choice.takes(artifact.format, precision):
+            number = artifact.build.number if artifact.build else 1
+            bad = artifact.check if artifact.check and artifact.check.status != "ok" else None
+            end: tuple[Status, str | None] = (bad.status, f"artifact {bad.reason}") if bad else ("ok", None)
+            ends.append((name if number == 1 else f"{name}#{number}", artifact, *end))
+    if not ends:
+        missing: tuple[tuple[Status, Mapping[tuple[Format, Precision], str]], ...] = (
+            ("failed", prepared.failures),
+            ("unavailable", prepared.unavailable),
         )
-        if failure:
-            status, reason = "failed", failure
-        elif choice.runtime.name == "trt":
-            from rtbench.runtimes.trt import REASON, REMEDY
-
-            status, reason = "unavailable", f"{REASON}; {REMEDY}"
-        else:
-            return None
-    elif artifact.check and artifact.check.status != "ok":
-        status, reason = artifact.check.status, f"artifact {artifact.check.reason}"
-    return PlannedRow(
-        Row(
-            id=f"{prepared.model.name}/{name}" if several else name,
-            model=prepared.model.name,
-            runtime=choice.written,
-            provider=None,
-            device=None,
-            precision=precision,
-            status=status,
-            reason=reason,
-            artifact=artifact,
-            warnings=_artifact_warnings(artifact),
-        ),
-        prepared,
-        choice,
-    )
+        for status, reasons in missing:
+            for (kind, each), reason in reasons.items():
+                if each == precision and choice.takes(kind, each):
+                    ends.append((name, None, status, reason))
+    return [
+        PlannedRow(
+            Row(
+                id=f"{prepared.model.name}/{row_name}" if several else row_name,
+                model=prepared.model.name,
+                runtime=choice.written,
+                provider=None,
+                device=None,
+                precision=precision,
+                status=status,
+                reason=reason,
+                artifact=artifact,
+                warnings=_artifact_warnings(artifact),
+            ),
+            prepared,
+            choice,
+        )
+        for row_name, artifact, status, reason in ends
+    ]
 
 
 def _artifact_warnings(artifact: Artifact | None) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -12,17 +12,23 @@ from numpy.typing import NDArray
 
 from rtbench import artifacts, sample
 from rtbench.datasets import ImageSet, read_images, read_labelled, spread_indices
-from rtbench.errors import ExportFailed, InvalidOutput, UsageError, WorkerFailed
+from rtbench.environment import find_gpu
+from rtbench.errors import ExportFailed, InvalidOutput, RuntimeUnavailable, UsageError, WorkerFailed
+from rtbench.export.tensorrt import SOURCES
 from rtbench.fidelity import judge, require_outputs
 from rtbench.image_cache import CachedImages, cache_images
-from rtbench.options import CalibrationOptions, ModelOptions
-from rtbench.records import Artifact, Calibration, Check, Model
+from rtbench.options import CalibrationOptions, EngineOptions, ModelOptions
+from rtbench.recipes import choose_recipes
+from rtbench.records import Artifact, Calibration, Check, Model, Recipe, RecipeCalibration
+from rtbench.tensorrt import choose_builder
 from rtbench.terms import Format, Precision
 from rtbench.worker import Worker
 
 Progress = Callable[[str, int, int], None]
 """What is being done, how much of it is done, and how much there is."""
 
+EXPORTED: tuple[Format, ...] = ("onnx", "onnx_trt", "engine")
+"""The formats that a model can be exported to."""
 FIDELITY_IMAGES = 256
 CHECK_IMAGES = 64
 EXPORT_TIMEOUT_S = 3600.0
@@ -55,6 +61,7 @@ class Prepared:
     reference: NDArray[np.float32] | None
     artifacts: list[Artifact]
     failures: dict[tuple[Format, Precision], str] = field(default_factory=dict)
+    unavailable: dict[tuple[Format, Precision], str] = field(default_factory=dict)
 
 
 def prepare(
@@ -69,12 +76,17 @@ def prepare(
     limit: int | None = None,
     reference: str | None = None,
     export_only: bool = False,
+    formats: Collection[Format],
+    engines: EngineOptions | None = None,
 ) -> Prepared:
-    """Load a model in a process of its own, export the ONNX `precisions`, and check each artifact.
+    """Load a model in a process of its own, export it to `formats` in `precisions`, check each artifact.
 
-    An artifact that cannot be made ends in `failures`; one that computes something else keeps its
-    verdict in `check`. Raises UsageError for bad input, before anything is written.
+    `formats` are some of EXPORTED. An artifact that cannot be made ends in `failures`,
+    one that this machine cannot make in `unavailable`; one that computes something else keeps its verdict
+    in `check`. Raises UsageError for bad input, before anything is written.
     """
+    engines = engines or EngineOptions()
+    recipes = choose_recipes(engines.recipes, precisions, find_gpu()) if "engine" in formats else []
     if calibration.folder:
         read_images(calibration.folder)  # found wanting now, not after the export
     if data and not data.is_dir():
@@ -93,20 +105,76 @@ def prepare(
         if direct:
             prepared.artifacts.append(direct)
             return prepared
+        buildable = _buildable(recipes, prepared)
         prepared.artifacts.append(exporter.call("export_torch", folder))
-        for precision in precisions:
-            images = None
+        for kind, precision in _onnx_wanted(formats, precisions, buildable):
             described = None
-            if precision == "int8":
-                described, images = _calibrate_with(calibration, data, image_set, model, place, progress)
+            images = None
+            if precision != "fp32":
+                recipe = next((each for each in buildable if (kind, precision) == SOURCES[each.precision]), None)
+                how = calibration.completed(recipe.calibration if recipe else None)
+                described, images = _calibrate_with(calibration.folder, how, data, image_set, model, place, progress)
             try:
-                made = exporter.call("export_onnx", folder, precision, described, images)
+                made = exporter.call("export_onnx", folder, precision, described, images, kind)
             except (ExportFailed, WorkerFailed) as error:
-                prepared.failures["onnx", precision] = f"export: {error}"
+                prepared.failures[kind, precision] = f"export: {error}"
                 continue
             prepared.artifacts.append(made)
     prepared.artifacts[:] = [_checked(artifact, prepared, place, progress) for artifact in prepared.artifacts]
+    for recipe in buildable:
+        _build_engines(recipe, engines.repeats, prepared, place, progress)
     return prepared
+
+
+def _buildable(recipes: Sequence[Recipe], prepared: Prepared) -> list[Recipe]:
+    """The recipes that a library on this machine can build; the others end in `unavailable`."""
+    buildable = []
+    for recipe in recipes:
+        try:
+            choose_builder(recipe, find_gpu())
+        except RuntimeUnavailable as error:
+            prepared.unavailable["engine", recipe.precision] = str(error)
+        else:
+            buildable.append(recipe)
+    return buildable
+
+
+def _onnx_wanted(
+    formats: Collection[Format], precisions: Sequence[Precision], recipes: Sequence[Recipe]
+) -> list[tuple[Format, Precision]]:
+    """Every ONNX to write: those asked for and those that engines are built from, each once."""
+    wanted: list[tuple[Format, Precision]] = []
+    if "onnx" in formats:
+        wanted += [("onnx", precision) for precision in precisions]
+    if "onnx_trt" in formats and "int8" in precisions:
+        wanted.append(("onnx_trt", "int8"))
+    wanted += [SOURCES[recipe.precision] for recipe in recipes]
+    return list(dict.fromkeys(wanted))
+
+
+def _build_engines(recipe: Recipe, repeats: int, prepared: Prepared, place: Place, progress: Progress) -> None:
+    """Build one recipe's engines, each in a process of its own, from an ONNX that has passed its check."""
+    made = {(artifact.format, artifact.precision): artifact for artifact in prepared.artifacts}
+    source = made.get(SOURCES[recipe.precision])
+    key: tuple[Format, Precision] = ("engine", recipe.precision)
+    if source is None:
+        prepared.failures[key] = prepared.failures[SOURCES[recipe.precision]]
+        return
+    if source.check and source.check.status != "ok":
+        prepared.failures[key] = f"{Path(source.path).name}, which it is built from: {source.check.reason}"
+        return
+    for number in range(1, repeats + 1):
+        host, log = "rtbench.export.tensorrt:EngineBuilder", place.logs / f"build-{recipe.precision}-{number}.log"
+        try:
+            with Worker(host, log=log, timeout_s=EXPORT_TIMEOUT_S, threads=place.threads) as worker:
+                engine = worker.call("build", source, recipe, find_gpu(), number, on_progress=progress)
+        except RuntimeUnavailable as error:
+            prepared.unavailable[key] = str(error)
+            return
+        except (ExportFailed, WorkerFailed) as error:
+            prepared.failures[key] = f"build: {error}"
+            return
+        prepared.artifacts.append(engine)
 
 
 class _Exporting:
@@ -159,29 +227,35 @@ def _cache(images: ImageSet, model: Model, place: Place, progress: Progress) -> 
 
 
 def _calibrate_with(
-    options: CalibrationOptions, data: Path | None, image_set: ImageSet, model: Model, place: Place, progress: Progress
+    folder: Path | None,
+    how: RecipeCalibration,
+    data: Path | None,
+    image_set: ImageSet,
+    model: Model,
+    place: Place,
+    progress: Progress,
 ) -> tuple[Calibration, Path]:
     """The images to calibrate with: the user's folder, else some of those measured on, else sample crops."""
-    if options.folder:
-        chosen = read_images(options.folder).spread(options.images)
+    if folder:
+        chosen = read_images(folder).spread(how.images)
     elif data:
-        chosen = image_set.spread(options.images)
+        chosen = image_set.spread(how.images)
     else:
-        chosen = sample.calibration_crops(options.images)
+        chosen = sample.calibration_crops(how.images)
     cached = _cache(chosen, model, place, progress)
     return Calibration(
         source=chosen.source,
-        method=options.method,
+        method=how.method,
         images=cached.count,
         fingerprint=cached.fingerprint,
-        evaluation_images=options.folder is None and data is not None,
+        evaluation_images=folder is None and data is not None,
         files=[file.name for file in chosen.files],
     ), cached.path
 
 
 def _checked(artifact: Artifact, prepared: Prepared, place: Place, progress: Progress) -> Artifact:
     """The artifact with its check, run now unless it has passed before."""
-    if artifact.format != "onnx" or prepared.reference is None:
+    if artifact.format not in ("onnx", "onnx_trt") or prepared.reference is None:
         return artifact
     if artifact.check and artifact.check.status == "ok":
         return artifact
@@ -192,7 +266,10 @@ def _checked(artifact: Artifact, prepared: Prepared, place: Place, progress: Pro
 
 def _check(artifact: Artifact, prepared: Prepared, place: Place, progress: Progress) -> Check:
     """Compare an ONNX artifact with the model, as ONNX Runtime runs it by default on the CPU; where that
-    is wrong or crashes, with its graph optimisations off too, to tell a wrong graph from a wrong runtime."""
+    is wrong or crashes, with its graph optimisations off too, to tell a wrong graph from a wrong runtime.
+    What only TensorRT will run is looked at as it is written: ONNX Runtime optimises such graphs wrongly."""
+    if artifact.format == "onnx_trt":
+        return _try(artifact, prepared, place, progress, optimised=False)
     as_run = _try(artifact, prepared, place, progress, optimised=True)
     if as_run.status == "ok":
         return as_run

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, computed_field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from rtbench.errors import UsageError
-from rtbench.terms import CalibrationMethod, Format, Interpolation, Precision, Status
+from rtbench.terms import CalibrationMethod, Format, Interpolation, Library, Precision, Status
 
 SCHEMA_VERSION: Literal[1] = 1
 Triple = tuple[float, float, float]
@@ -75,6 +75,61 @@ class Calibration(Record):
     files: list[str] = []
 
 
+class BatchProfile(Record):
+    """The batch sizes that an engine takes, and the one that it is tuned for."""
+
+    min: int = Field(default=1, ge=1)
+    opt: int = Field(default=1, ge=1)
+    max: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> BatchProfile:
+        if not self.min <= self.opt <= self.max:
+            raise ValueError("must be min <= opt <= max")
+        return self
+
+
+class RecipeCalibration(Record):
+    images: int = Field(default=256, ge=1)
+    method: CalibrationMethod = "minmax"
+
+
+class Recipe(Record):
+    """How an engine is built, as a recipe file says it."""
+
+    name: str
+    precision: Literal["fp16", "int8"]
+    compute_capability: str = Field(pattern=r"^\d+\.\d$")
+    library: Library | None = None
+    """None: `tensorrt` where it is installed and this machine has the GPU, else `tensorrt_rtx`."""
+    workspace_mib: int = Field(default=1024, ge=1)
+    optimization_level: int = Field(default=3, ge=0, le=5)
+    batch: BatchProfile = BatchProfile()
+    cuda_graph: bool = False
+    """Whether the run is captured once as a CUDA graph and launched as a whole."""
+    calibration: RecipeCalibration | None = None
+
+
+class EngineBuild(Record):
+    """Who built an engine, for what, from what: what must fit the machine that loads it."""
+
+    library: Library
+    library_version: str
+    compute_capability: str
+    gpu: str | None
+    """The GPU that it was built beside, None where there was none."""
+    driver: str | None
+    recipe: Recipe
+    number: int = 1
+    """Which of several builds from one recipe."""
+    source: str
+    """File name of the ONNX it was built from."""
+    source_sha256: str
+    seconds: float
+    timing_cache: bool
+    """Whether kernel timings of earlier builds were used."""
+
+
 class Check(Record):
     """The outcome of running an artifact against the model right after it was made."""
 
@@ -97,6 +152,9 @@ class Artifact(Record):
     calibration: Calibration | None = None
     dynamic_batch: bool = True
     check: Check | None = None
+    kept_fp32: list[str] = []
+    """Nodes of an FP16 or INT8 graph that stay in FP32, since their values pass the range of FP16."""
+    build: EngineBuild | None = None
 
 
 class Gpu(Record):

@@ -24,7 +24,7 @@ from rtbench.records import SCHEMA_VERSION, Run
 RESULT, SAMPLES = "result.json", "samples.csv"
 UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = ()
 """For each schema version from 1 on, what makes a `result.json` of it one of the next version."""
-SAMPLE_COLUMNS = ("row", "round", "position", "start_ns", "duration_ns")
+SAMPLE_COLUMNS = ("row", "round", "position", "start_ns", "duration_ns", "device_ms")
 
 
 class RunDirectory:
@@ -62,15 +62,17 @@ class RunDirectory:
         write_text(self.path / name, text)
 
     def append_samples(self, block: Block) -> None:
-        """Add a block's raw samples to `samples.csv`; times are the host's monotonic clock."""
+        """Add a block's raw samples to `samples.csv`; times are the host's monotonic clock, but `device_ms` is
+        the device's, empty where it has none."""
         path = self.path / SAMPLES
         new = not path.exists()
         with path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if new:
                 writer.writerow(SAMPLE_COLUMNS)
-            for start, duration in zip(block.starts_ns, block.durations_ns, strict=True):
-                writer.writerow((block.row, block.round, block.position, int(start), int(duration)))
+            for start, duration, device in zip(block.starts_ns, block.durations_ns, block.device_ms, strict=True):
+                on_device = "" if np.isnan(device) else f"{device:.6f}"
+                writer.writerow((block.row, block.round, block.position, int(start), int(duration), on_device))
 
     def save_predictions(
         self, row: str, names: Sequence[str], labels: Sequence[int], predictions: NDArray[np.int32]

@@ -99,6 +99,10 @@ class SessionHost:
         with _undisturbed():
             return run_single_stream(self._session, self._input, runs)
 
+    def close(self) -> None:
+        if hasattr(self, "_session"):
+            self._session.close()
+
     @property
     def _clock(self) -> Clock:
         return self._session.scripted_clock or latency.host_clock

@@ -3,12 +3,14 @@
 from typing import Literal
 
 Precision = Literal["fp32", "fp16", "int8"]
-Format = Literal["state_dict", "torchscript", "pt2", "pickle", "onnx", "engine", "fake"]
+Format = Literal["state_dict", "torchscript", "pt2", "pickle", "onnx", "onnx_trt", "engine", "fake"]
+"""onnx_trt: an ONNX in the form that TensorRT takes, where that differs."""
 Status = Literal["ok", "unavailable", "failed", "invalid"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 CalibrationMethod = Literal["minmax", "entropy", "percentile"]
 Scenario = Literal["single-stream"]
 ReportFormat = Literal["table", "markdown", "csv", "json", "html"]
+Library = Literal["tensorrt", "tensorrt_rtx"]
 DiffFormat = Literal["table", "markdown", "json"]
 HistoryFormat = Literal["table", "html", "json"]
 Loudness = Literal["quiet", "normal", "verbose"]

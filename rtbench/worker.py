@@ -127,13 +127,14 @@ def serve(connection: Connection, host: str) -> None:
     def report(*progress: Any) -> None:
         connection.send(("progress", progress))
 
+    hosted = getattr(import_module(module), name)(report)
     try:
-        hosted = getattr(import_module(module), name)(report)
         while True:
             method, args, kwargs = connection.recv()
             connection.send(_answer(getattr(hosted, method), args, kwargs))
     except (EOFError, BrokenPipeError):
-        return
+        if hasattr(hosted, "close"):
+            hosted.close()
 
 
 def _answer(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, Any]:

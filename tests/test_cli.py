@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-COMMANDS = ["export", "compare", "report", "diff", "history", "doctor"]
+COMMANDS = ["export", "compare", "report", "diff", "history", "gpu-check", "doctor"]
 
 
 @pytest.fixture

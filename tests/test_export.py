@@ -18,6 +18,7 @@ from onnx import TensorProto, numpy_helper
 
 from rtbench import artifacts, sample
 from rtbench.architectures import build
+from rtbench.export import half
 from rtbench.export import onnx as onnx_export
 from rtbench.export.quantize import write_int8
 from rtbench.records import Artifact
@@ -246,7 +247,7 @@ def test_weights_past_the_limit_of_one_file_lie_beside_it(monkeypatch, tmp_path)
     batch = np.random.default_rng(0).standard_normal((1, 3, 224, 224), dtype=np.float32)
     fp32, fp16, int8 = (tmp_path / f"{name}.onnx" for name in ("fp32", "fp16", "int8"))
     onnx_export.write_fp32(module, None, 224, fp32)
-    onnx_export.write_fp16(fp32, fp16)
+    half.write_fp16(fp32, fp16)
     write_int8(fp32, int8, iter([batch] * 4), 4, "minmax", lambda *_: None)
     with torch.inference_mode():
         expected = module(torch.from_numpy(batch)).numpy()

@@ -222,10 +222,13 @@ def test_samples_come_back_as_they_were(directory: RunDirectory) -> None:
         for position, row in enumerate(generator.permutation(rows).tolist()):
             starts = np.sort(generator.integers(2**53, 2**62, 3 + number % 2))  # past what a double holds exactly
             durations = generator.integers(1, 10**9, 3 + number % 2)
-            nothing = np.full(len(starts), np.nan)
-            directory.append_samples(Block(row, number, position, starts, durations, nothing))
+            on_device = np.where(durations % 2, np.nan, durations / 1e6)
+            directory.append_samples(Block(row, number, position, starts, durations, on_device))
             written[row].append(durations)
-            lines += [(row, number, position, int(s), int(d)) for s, d in zip(starts, durations, strict=True)]
+            lines += [
+                (row, number, position, int(s), int(d), "" if d % 2 else f"{d / 1e6:.6f}")
+                for s, d in zip(starts, durations, strict=True)
+            ]
     read = read_samples(directory.path)
     assert set(read) == set(rows)
     for row in rows:
@@ -234,8 +237,8 @@ def test_samples_come_back_as_they_were(directory: RunDirectory) -> None:
             np.testing.assert_allclose(after, before / 1e6, rtol=1e-15)
     with (directory.path / "samples.csv").open(newline="") as file:
         header, *table = csv.reader(file)
-    assert header == ["row", "round", "position", "start_ns", "duration_ns"]
-    assert [(row, *map(int, rest)) for row, *rest in table] == lines
+    assert header == ["row", "round", "position", "start_ns", "duration_ns", "device_ms"]
+    assert [(row, *map(int, rest), on_device) for row, *rest, on_device in table] == lines
 
 
 def test_a_row_that_missed_a_round_keeps_the_others(directory: RunDirectory) -> None:

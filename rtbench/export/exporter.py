@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,14 +12,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtbench import artifacts, fake_model, preprocessing
+from rtbench.datasets import spread_indices
 from rtbench.options import ModelOptions
 from rtbench.records import Artifact, Calibration, Model, Preprocessing
-from rtbench.terms import Precision
+from rtbench.terms import Format, Precision
 
 if TYPE_CHECKING:
     from rtbench.models import LoadedModel
 
 Report = Callable[[str, int, int], None]
+
+OVERFLOW_IMAGES = 32
+
+
+@dataclass(frozen=True)
+class _Calibrating:
+    """Calibration images, decoded, as inputs of the network."""
+
+    record: Calibration
+    pixels: Path
+    recipe: Preprocessing
+
+    @property
+    def count(self) -> int:
+        return self.record.images
+
+    @property
+    def made_from(self) -> dict[str, str]:
+        return {
+            "calibration": self.record.fingerprint,
+            "calibration_method": self.record.method,
+            "preprocessing": self.recipe.model_dump_json(exclude={"source"}),
+        }
+
+    def inputs(self, count: int | None = None) -> Iterator[NDArray[np.float32]]:
+        """All of them, or `count` evenly spread, float32 (1, 3, H, W)."""
+        pixels = np.load(self.pixels, mmap_mode="r")
+        for index in spread_indices(len(pixels), count or len(pixels)):
+            yield preprocessing.normalise(pixels[index : index + 1], self.recipe)
 
 
 class Exporter:
@@ -27,20 +58,26 @@ class Exporter:
     def __init__(self, report: Report) -> None:
         self._report = report
         self._model: LoadedModel | None = None
+        self._wide_tensors: dict[tuple[str, str], list[str]] = {}
         self._logits: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
 
     def load(
         self, source: str, options: ModelOptions, reference: str | None, threads: int
     ) -> tuple[Model, Artifact | None]:
-        """The model's record and, where the file is itself an artifact (.onnx), that artifact."""
+        """The model's record and, where the file is itself an artifact (.onnx, .engine), that artifact."""
         suffix = Path(source).suffix
         if suffix == ".fake":
             script = fake_model.read_script(Path(source))
             self._logits = script.logits
             return fake_model.adopt(Path(source), script, options)
+        if suffix in (".engine", ".plan") and reference is None:
+            return artifacts.adopt_engine(Path(source))
         import torch
 
         torch.set_num_threads(threads)
+        if suffix in (".engine", ".plan"):
+            self._load_torch(str(reference), options)
+            return artifacts.adopt_engine(Path(source))
         if suffix == ".onnx":
             return self._load_onnx(Path(source), options, reference)
         self._model = self._load_torch(source, options)
@@ -73,18 +110,22 @@ class Exporter:
         precision: Precision,
         calibration: Calibration | None,
         calibration_images: Path | None,
+        kind: Format = "onnx",
     ) -> Artifact:
-        """One ONNX artifact, kept where it is there and current; INT8 needs the last two."""
+        """One ONNX artifact, kept where it is there and current; all but FP32 need calibration images."""
         from rtbench.export import onnx as onnx_export
 
         onnx_export.quiet_loggers()
         fp32 = self._onnx_fp32(folder)
         if precision == "fp32":
             return fp32
-        if precision == "fp16":
-            return self._onnx_fp16(folder, Path(fp32.path), fp32.sha256)
         assert calibration is not None and calibration_images is not None
-        return self._onnx_int8(folder, Path(fp32.path), fp32.sha256, calibration, calibration_images)
+        images = _Calibrating(calibration, calibration_images, self._record.preprocessing)
+        if precision == "fp16":
+            return self._onnx_fp16(folder, fp32, images)
+        if kind == "onnx_trt":
+            return self._onnx_int8_trt(folder, fp32, images)
+        return self._onnx_int8(folder, fp32, images)
 
     def reference(self, images: Path, indices: Sequence[int], recipe: Preprocessing) -> NDArray[np.float32] | None:
         """The model's own outputs, (N, classes) float32, one image at a time; None where it has none."""
@@ -96,6 +137,11 @@ class Exporter:
             outputs.append(self._logits(preprocessing.normalise(pixels[index : index + 1], recipe)))
             self._report("outputs of the model itself", done + 1, len(indices))
         return np.concatenate(outputs)
+
+    @property
+    def _record(self) -> Model:
+        assert self._model is not None
+        return self._model.record
 
     def _torch_artifact(self, folder: Path) -> Artifact:
         import torch
@@ -129,72 +175,88 @@ class Exporter:
         tools = artifacts.tool_versions("torch", "onnxscript", "onnx")
         made_from = {"model": model.record.sha256, "input_size": str(side), "opset": str(onnx_export.OPSET)} | tools
 
-        def write(path: Path) -> None:
+        def write(path: Path) -> list[str]:
             self._report("export onnx/fp32", 0, 1)
             onnx_export.write_fp32(model.module, model.program, side, path)
+            return []
 
-        return self._onnx(folder, "fp32", made_from, tools, write)
+        return self._onnx(folder, "onnx", "fp32", made_from, tools, write)
 
-    def _onnx_fp16(self, folder: Path, fp32: Path, fp32_sha256: str) -> Artifact:
-        from rtbench.export import onnx as onnx_export
+    def _onnx_fp16(self, folder: Path, fp32: Artifact, images: _Calibrating) -> Artifact:
+        from rtbench.export import half
 
+        wide = self._wide(fp32, images)
         tools = artifacts.tool_versions("onnxruntime-gpu", "onnxruntime", "onnx")
+        made_from = {"onnx/fp32": fp32.sha256, "fp16_overflow": ",".join(wide)} | tools
 
-        def write(path: Path) -> None:
+        def write(path: Path) -> list[str]:
             self._report("export onnx/fp16", 0, 1)
-            onnx_export.write_fp16(fp32, path)
+            return half.write_fp16(Path(fp32.path), path, wide)
 
-        return self._onnx(folder, "fp16", {"onnx/fp32": fp32_sha256} | tools, tools, write)
+        return self._onnx(folder, "onnx", "fp16", made_from, tools, write)
 
-    def _onnx_int8(
-        self, folder: Path, fp32: Path, fp32_sha256: str, calibration: Calibration, images: Path
-    ) -> Artifact:
-        assert self._model is not None
-        recipe = self._model.record.preprocessing
-        method = calibration.method
+    def _onnx_int8(self, folder: Path, fp32: Artifact, images: _Calibrating) -> Artifact:
         tools = artifacts.tool_versions("onnxruntime-gpu", "onnxruntime", "onnx")
-        made_from = {
-            "onnx/fp32": fp32_sha256,
-            "calibration": calibration.fingerprint,
-            "calibration_method": method,
-            "preprocessing": recipe.model_dump_json(exclude={"source"}),
-        }
 
-        def inputs() -> Iterator[NDArray[np.float32]]:
-            pixels = np.load(images, mmap_mode="r")
-            for index in range(len(pixels)):
-                yield preprocessing.normalise(pixels[index : index + 1], recipe)
-
-        def write(path: Path) -> None:
+        def write(path: Path) -> list[str]:
             from rtbench.export.quantize import write_int8
 
-            write_int8(
-                fp32,
-                path,
-                inputs(),
-                calibration.images,
-                method,
-                lambda done, total: self._report("export onnx/int8: calibrate", done, total),
-            )
+            progress = self._counting("export onnx/int8: calibrate")
+            write_int8(Path(fp32.path), path, images.inputs(), images.count, images.record.method, progress)
+            return []
 
-        return self._onnx(folder, "int8", made_from | tools, tools, write, calibration)
+        made_from = {"onnx/fp32": fp32.sha256} | images.made_from | tools
+        return self._onnx(folder, "onnx", "int8", made_from, tools, write, images.record)
+
+    def _onnx_int8_trt(self, folder: Path, fp32: Artifact, images: _Calibrating) -> Artifact:
+        wide = self._wide(fp32, images)
+        tools = artifacts.tool_versions("onnxruntime-gpu", "onnxruntime", "onnx")
+
+        def write(path: Path) -> list[str]:
+            from rtbench.export.quantize import write_int8_trt
+
+            progress = self._counting("export onnx_trt/int8: calibrate")
+            method = images.record.method
+            return write_int8_trt(Path(fp32.path), path, images.inputs(), images.count, method, wide, progress)
+
+        made_from = {"onnx/fp32": fp32.sha256, "fp16_overflow": ",".join(wide)} | images.made_from | tools
+        return self._onnx(folder, "onnx_trt", "int8", made_from, tools, write, images.record)
+
+    def _wide(self, fp32: Artifact, images: _Calibrating) -> list[str]:
+        """The tensors whose values pass the range of FP16 on some of the calibration images."""
+        from rtbench.export import half
+
+        key = (fp32.sha256, images.record.fingerprint)
+        if key not in self._wide_tensors:
+            few = min(images.count, OVERFLOW_IMAGES)
+            progress = self._counting("look for FP16 overflow")
+            self._wide_tensors[key] = half.find_wide(Path(fp32.path), images.inputs(few), few, progress)
+        return self._wide_tensors[key]
+
+    def _counting(self, phase: str) -> Callable[[int, int], None]:
+        return lambda done, total: self._report(phase, done, total)
 
     def _onnx(
         self,
         folder: Path,
+        kind: Format,
         precision: Precision,
         made_from: dict[str, str],
         tools: dict[str, str],
-        write: Callable[[Path], None],
+        write: Callable[[Path], list[str]],
         calibration: Calibration | None = None,
     ) -> Artifact:
+        """`write` gives the nodes that it has kept in FP32."""
         from rtbench.export.adopt import has_dynamic_batch
 
-        path = artifacts.artifact_path(folder, "onnx", precision)
-        kept = artifacts.reusable(path, made_from)
-        if kept:
-            return kept
-        made = artifacts.make(path, "onnx", precision, made_from, tools, write, calibration)
-        made = made.model_copy(update={"dynamic_batch": has_dynamic_batch(path)})
+        path = artifacts.artifact_path(folder, kind, precision)
+        current = artifacts.reusable(path, made_from)
+        if current:
+            return current
+        kept: list[str] = []
+        made = artifacts.make(
+            path, kind, precision, made_from, tools, lambda target: kept.extend(write(target)), calibration
+        )
+        made = made.model_copy(update={"dynamic_batch": has_dynamic_batch(path), "kept_fp32": kept})
         artifacts.save_manifest(made)
         return made

@@ -1,4 +1,4 @@
-"""A network as ONNX: FP32 from PyTorch, FP16 from that."""
+"""A network as ONNX, FP32, from PyTorch; how ONNX files are saved and checked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnx_ir
 import torch
 
 from rtbench.errors import ExportFailed
@@ -71,21 +70,6 @@ def _write_script(module: torch.jit.ScriptModule, example: torch.Tensor, path: P
         output_names=[OUTPUT],
         opset_version=OPSET,
     )
-
-
-def write_fp16(fp32: Path, path: Path) -> None:
-    """Weights and arithmetic in half precision; input and output stay float32."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    graph = onnx.load(fp32)
-    large = weights_size(graph) > ONE_FILE_LIMIT
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a line for every weight that half precision rounds to zero
-        half = convert_float_to_float16(graph, keep_io_types=True, disable_shape_infer=large)
-    ordered = onnx_ir.from_proto(half)
-    ordered.graph.sort()  # the converter appends its input cast at the end
-    save(onnx_ir.to_proto(ordered), path)
-    check(path)
 
 
 def save(graph: onnx.ModelProto, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rtbench import sample
 from rtbench.baselines import is_torch_fp32
+from rtbench.builds import build_spreads
 from rtbench.records import Comparison, Interval, MlPerf, Row, Run
 
 HEADERS = (
@@ -62,6 +63,7 @@ def notes(run: Run) -> list[str]:
     """What a reader must know to believe the table, most important first."""
     lines = [f"{row.id}: {warning}" for row in run.rows for warning in _warnings(row)]
     lines += comparison_notes(run)
+    lines += [str(spread) for spread in build_spreads(run.rows)]
     lines += [_mlperf_note(row.id, row.mlperf) for row in run.rows if row.mlperf]
     if not run.complete:
         lines.append("This run was interrupted; it has what was measured until then.")

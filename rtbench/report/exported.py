@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from rtbench.records import Artifact, Model
+from rtbench.records import Artifact, EngineBuild, Model
 from rtbench.terms import Format, Precision
 
 HEADERS = ("artifact", "MiB", "status", "agree %", "error", "file")
@@ -20,6 +20,7 @@ def render_exported(
     folder: Path,
     artifacts: Sequence[Artifact],
     failures: Mapping[tuple[Format, Precision], str],
+    unavailable: Mapping[tuple[Format, Precision], str],
 ) -> Group:
     """A line for each artifact with how it compares with the model; `error` is relative to the spread of
     the model's own outputs."""
@@ -30,7 +31,7 @@ def render_exported(
     for artifact in artifacts:
         name, check = f"{artifact.format}/{artifact.precision}", artifact.check
         fidelity = check.fidelity if check else None
-        status = check.status if check else "the model itself"
+        status = check.status if check else "built, not run" if artifact.build else "the model itself"
         table.add_row(
             name,
             f"{artifact.size_bytes / 2**20:.2f}",
@@ -40,13 +41,42 @@ def render_exported(
             Path(artifact.path).name,
             style="red" if status in ("invalid", "failed") else "",
         )
+        if artifact.build:
+            remarks.append(f"{name}: {_built(artifact.build)}")
+        if artifact.kept_fp32:
+            remarks.append(
+                f"{name}: kept in FP32, since values pass the range of FP16: {', '.join(artifact.kept_fp32)}"
+            )
         if check and check.reason:
             remarks.append(f"{name} {check.status}: {check.reason}")
         if check and check.note:
             remarks.append(f"{name}: {check.note}")
         if fidelity and not fidelity.judged:
             remarks.append(f"{name}: fidelity {fidelity.verdict}")
-    for (kind, precision), reason in failures.items():
-        table.add_row(f"{kind}/{precision}", "-", "failed", "-", "-", "-", style="red")
-        remarks.append(f"{kind}/{precision} failed: {reason}")
-    return Group(table, *(Text(remark) for remark in remarks))
+    for status, style, missing in (("failed", "red", failures), ("unavailable", "yellow", unavailable)):
+        for (kind, precision), reason in missing.items():
+            table.add_row(f"{kind}/{precision}", "-", status, "-", "-", "-", style=style)
+            remarks.append(f"{kind}/{precision} {status}: {reason}")
+    return Group(table, *(Text(remark) for remark in [*remarks, *_spreads(artifacts)]))
+
+
+def _built(build: EngineBuild) -> str:
+    beside = f" beside {build.gpu}, driver {build.driver}" if build.gpu else " without a GPU"
+    return (
+        f"built by {build.library} {build.library_version} for compute capability {build.compute_capability}{beside}"
+        f" from {build.source}, recipe {build.recipe.name}, {build.seconds:.1f} s"
+    )
+
+
+def _spreads(artifacts: Sequence[Artifact]) -> list[str]:
+    """How far repeated builds from one recipe differ in size."""
+    lines = []
+    for precision in ("fp16", "int8"):
+        sizes = [each.size_bytes for each in artifacts if each.build and each.precision == precision]
+        if len(sizes) > 1:
+            spread = (max(sizes) - min(sizes)) / min(sizes)
+            lines.append(
+                f"engine/{precision}: {len(sizes)} builds of {min(sizes) / 2**20:.2f} to {max(sizes) / 2**20:.2f} MiB"
+                f" (spread {spread:.2%})"
+            )
+    return lines

@@ -82,7 +82,7 @@ RUNTIMES = {
     for runtime in (
         Runtime("torch", "rtbench.runtimes.torch", _TORCH, ("fp32",), ("cpu", "cuda")),
         Runtime("ort", "rtbench.runtimes.ort", frozenset({"onnx"}), _ALL, ("cpu", "cuda", "trt")),
-        Runtime("trt", "rtbench.runtimes.trt", frozenset({"engine"}), _ALL, ("cuda",)),
+        Runtime("trt", "rtbench.runtimes.trt", frozenset({"engine"}), ("fp16", "int8"), ("cuda",)),
         Runtime("fake", "rtbench.runtimes.fake", frozenset({"fake"}), _ALL, ("cpu",)),
     )
 }
@@ -95,6 +95,12 @@ class RuntimeChoice:
     written: str
     runtime: Runtime
     device: str
+
+    def takes(self, kind: Format, precision: Precision) -> bool:
+        """Whether it runs artifacts of this kind; what TensorRT runs in INT8 is quantised in its own way."""
+        if self.runtime.name == "ort" and precision == "int8":
+            return kind == ("onnx_trt" if self.device == "trt" else "onnx")
+        return kind in self.runtime.formats and precision in self.runtime.precisions
 
 
 def choose(written: str, *, gpu: bool) -> RuntimeChoice:

@@ -6,7 +6,7 @@ import torch
 from numpy import float32
 from numpy.typing import NDArray
 
-from rtbench.errors import RuntimeUnavailable
+from rtbench.errors import DeviceFailed, RuntimeUnavailable
 from rtbench.models import as_logits, open_torch_artifact
 from rtbench.records import Artifact, Model
 from rtbench.runtimes import Clock, SessionInfo
@@ -27,20 +27,36 @@ class TorchSession:
             settings={"mode": "eager, inference_mode", "memory_format": "contiguous"},
         )
 
+        if device == "cuda":
+            self._begin, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+
     def bind(self, batch: NDArray[float32]) -> None:
         self._input = torch.from_numpy(batch).to(self._device)
 
     def run(self) -> None:
+        if self._device.type == "cpu":
+            self._compute()
+            return
+        try:
+            self._begin.record()
+            self._compute()
+            self._end.record()
+            torch.cuda.synchronize(self._device)
+        except torch.OutOfMemoryError as error:
+            raise DeviceFailed("the GPU is out of memory", "end what else uses it") from error
+        except torch.AcceleratorError as error:
+            first = str(error).splitlines()[0]
+            raise DeviceFailed(f"the GPU broke off: {first}", "see its Xid error in dmesg, and reset it") from error
+
+    def _compute(self) -> None:
         with torch.inference_mode():
             self._output = self._module(self._input)
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
 
     def fetch(self) -> NDArray[float32]:
         return as_logits(self._output)
 
     def device_ms(self) -> float | None:
-        return None
+        return None if self._device.type == "cpu" else self._begin.elapsed_time(self._end)
 
     def close(self) -> None:
         del self._module

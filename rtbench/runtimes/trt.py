@@ -1,19 +1,63 @@
-"""TensorRT: accepted by name; this version of rtbench builds and runs no engines yet."""
+"""TensorRT: an engine on the GPU it was built for, by the library that built it, with no torch beside it."""
 
 from __future__ import annotations
 
-from typing import NoReturn
-
+from rtbench import tensorrt
 from rtbench.errors import RuntimeUnavailable
-from rtbench.records import Artifact, Model
-
-REASON = "this version of rtbench cannot build or run TensorRT engines yet"
-REMEDY = "measure onnx artifacts with ort:trt on a machine with TensorRT meanwhile"
+from rtbench.records import Artifact, EngineBuild, Model
+from rtbench.runtimes import Session
 
 
-def open_session(artifact: Artifact, model: Model, device: str, threads: int, trust_pickle: bool) -> NoReturn:  # noqa: ARG001
-    raise RuntimeUnavailable(REASON, REMEDY)
+def open_session(artifact: Artifact, model: Model, device: str, threads: int, trust_pickle: bool) -> Session:  # noqa: ARG001
+    build = artifact.build
+    if build is None:
+        raise RuntimeUnavailable(f"{artifact.path} does not say what it was built for", "build it with rtbench export")
+    _require_library(build)
+    from rtbench.runtimes.cuda import Device
+    from rtbench.runtimes.engine import EngineSession
+
+    gpu = Device()
+    try:
+        if gpu.compute_capability != build.compute_capability:
+            raise RuntimeUnavailable(
+                f"the engine was built for compute capability {build.compute_capability}, and this machine's"
+                f" {gpu.name} has {gpu.compute_capability}",
+                "export it again here without --recipe, or with one for this GPU",
+            )
+        return EngineSession(artifact.path, build, gpu)
+    except BaseException:
+        gpu.close()
+        raise
 
 
-def probe(device: str) -> NoReturn:  # noqa: ARG001
-    raise RuntimeUnavailable(REASON, REMEDY)
+def _require_library(build: EngineBuild) -> None:
+    here = tensorrt.installed()
+    name, version = build.library, build.library_version
+    if name not in here:
+        raise RuntimeUnavailable(
+            f"the engine was built by {name} {version}, which is not installed",
+            f"pip install '{name.replace('_', '-')}=={version}', or export it again here",
+        )
+    found = tensorrt.use(name).__version__
+    if found != version:
+        raise RuntimeUnavailable(
+            f"the engine was built by {name} {version}, and {found} is installed: they load only their own",
+            "export it again here",
+        )
+
+
+def probe(device: str) -> str:  # noqa: ARG001
+    here = tensorrt.installed()
+    if not here:
+        raise RuntimeUnavailable("TensorRT is not installed", " or ".join(tensorrt.INSTALL.values()))
+    libraries = ", ".join(f"{name} {tensorrt.use(name).__version__}" for name in here)
+    try:
+        from rtbench.runtimes.cuda import Device
+
+        gpu = Device()
+    except RuntimeUnavailable as error:
+        builds = "; tensorrt_rtx builds engines here all the same" if "tensorrt_rtx" in here else ""
+        raise RuntimeUnavailable(f"{libraries}, but {error.message}{builds}", error.remedy) from error
+    found = f"{libraries}, {gpu.name} of compute capability {gpu.compute_capability}"
+    gpu.close()
+    return found

@@ -1,0 +1,82 @@
+"""What runs in the process that builds an engine: TensorRT alone, no torch beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rtbench import artifacts, tensorrt
+from rtbench.records import Artifact, EngineBuild, Gpu, Recipe
+from rtbench.terms import Format, Library, Precision
+
+SOURCES: dict[Precision, tuple[Format, Precision]] = {"fp16": ("onnx", "fp16"), "int8": ("onnx_trt", "int8")}
+"""Format and precision of the ONNX that an engine of each precision is built from."""
+
+
+class EngineBuilder:
+    def __init__(self, report: Callable[[str, int, int], None]) -> None:
+        self._report = report
+
+    def build(self, source: Artifact, recipe: Recipe, gpu: Gpu | None, number: int) -> Artifact:
+        """The engine of a checked ONNX artifact, beside it, kept where it is there and current.
+
+        Raises RuntimeUnavailable where no library here can build it, ExportFailed where one cannot.
+        """
+        library = tensorrt.choose_builder(recipe, gpu)
+        version = tensorrt.use(library).__version__
+        folder = Path(source.path).parent
+        path = artifacts.artifact_path(folder, "engine", recipe.precision, number)
+        made_from = _made_from(source, recipe, library, version, gpu) | ({"build": str(number)} if number > 1 else {})
+        kept = artifacts.reusable(path, made_from)
+        if kept:
+            return kept
+        timings = None
+        if library == "tensorrt" and number == 1:  # a second build that reads the timings of the first is the first
+            timings = folder / f"timings-{version}-{recipe.compute_capability}.cache"
+        started = time.monotonic()
+        made = artifacts.make(
+            path,
+            "engine",
+            recipe.precision,
+            made_from,
+            {library: version},
+            lambda target: self._write(target, path.with_suffix(".log"), Path(source.path), recipe, timings),
+            source.calibration,
+        )
+        build = EngineBuild(
+            library=library,
+            library_version=version,
+            compute_capability=recipe.compute_capability,
+            gpu=gpu.name if gpu else None,
+            driver=gpu.driver if gpu else None,
+            recipe=recipe,
+            number=number,
+            source=Path(source.path).name,
+            source_sha256=source.sha256,
+            seconds=round(time.monotonic() - started, 3),
+            timing_cache=timings is not None,
+        )
+        made = made.model_copy(update={"build": build, "kept_fp32": source.kept_fp32})
+        artifacts.save_manifest(made)
+        return made
+
+    def _write(self, target: Path, log_path: Path, source: Path, recipe: Recipe, timings: Path | None) -> None:
+        from rtbench.export.build import Log, build_plan
+
+        def report(phase: str, done: int, total: int) -> None:
+            self._report(f"build trt/{recipe.precision}: {phase.lower()}", done, total)
+
+        with log_path.open("w", encoding="utf-8") as file:
+            target.write_bytes(build_plan(source, recipe, timings, Log(file), report))
+
+
+def _made_from(source: Artifact, recipe: Recipe, library: Library, version: str, gpu: Gpu | None) -> dict[str, str]:
+    return {
+        f"{source.format}/{source.precision}": source.sha256,
+        "calibration": source.calibration.fingerprint if source.calibration else "none",
+        "recipe": recipe.model_dump_json(),
+        "library": f"{library} {version}",
+        "gpu": gpu.name if gpu else "none",
+        "driver": gpu.driver if gpu else "none",
+    }
