@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtbench import artifacts, sample
-from rtbench.datasets import ImageSet, read_images, read_labelled, spread_indices
+from rtbench.datasets import read_images, read_labelled, require_source
 from rtbench.errors import ExportFailed, InvalidOutput, UsageError, WorkerFailed
 from rtbench.fidelity import judge, require_outputs
 from rtbench.image_cache import CachedImages, cache_images
+from rtbench.images import ImageSet, spread_indices
 from rtbench.options import CalibrationOptions, ModelOptions
 from rtbench.records import Artifact, Calibration, Check, Model
 from rtbench.terms import Format, Precision
@@ -77,14 +78,15 @@ def prepare(
     """
     if calibration.folder:
         read_images(calibration.folder)  # found wanting now, not after the export
-    if data and not data.is_dir():
-        raise UsageError(f"{data} is not a folder", "give --data a folder of images")
+    if data:
+        require_source(data)
     exporter = _Exporting(source, options, reference, place, progress)
     with exporter:
         model, direct = exporter.load()
         image_set = _images(data, limit, model)
         cached = _cache(image_set, model, place, progress)
-        indices = spread_indices(cached.count, FIDELITY_IMAGES)
+        readable = cached.readable
+        indices = [readable[position] for position in spread_indices(len(readable), FIDELITY_IMAGES)]
         outputs = exporter.call("reference", cached.path, indices, model.preprocessing)
         folder = place.folder or artifacts.artifact_folder(place.engines, model)
         prepared = Prepared(model, folder, image_set, cached, indices, outputs, [])
@@ -98,7 +100,8 @@ def prepare(
             images = None
             described = None
             if precision == "int8":
-                described, images = _calibrate_with(calibration, data, image_set, model, place, progress)
+                measured_on = replace(image_set, files=tuple(image_set.files[index] for index in readable))
+                described, images = _calibrate_with(calibration, data, measured_on, model, place, progress)
             try:
                 made = exporter.call("export_onnx", folder, precision, described, images)
             except (ExportFailed, WorkerFailed) as error:
@@ -169,6 +172,8 @@ def _calibrate_with(
     else:
         chosen = sample.calibration_crops(options.images)
     cached = _cache(chosen, model, place, progress)
+    if cached.unreadable:
+        raise UsageError(next(iter(cached.unreadable.values())), "remove or replace it, calibration needs every image")
     return Calibration(
         source=chosen.source,
         method=options.method,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, computed_field, model_validator
 
-from rtbench.terms import CalibrationMethod, Format, Interpolation, Precision, Status
+from rtbench.terms import CalibrationMethod, Format, Interpolation, Precision, Preprocess, Status
 
 Triple = tuple[float, float, float]
 Interval = tuple[float, float]
@@ -29,6 +29,8 @@ class Preprocessing(Record):
     mean: Triple
     std: Triple
     colour_order: Literal["RGB"] = "RGB"
+    preprocess: Preprocess = "torch"
+    """Whose resize it is: torchvision's, or TensorFlow's, which squashes the image to a square."""
     source: str
     """Who says so, in words for the report."""
 

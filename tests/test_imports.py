@@ -9,10 +9,11 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "rtbench"
 WAY = [
-    {"", "terms", "errors", "records", "options"},
-    {"stats", "preprocessing", "datasets", "image_cache", "sample"},
+    {"", "terms", "errors", "records", "worker"},
+    {"stats", "images", "preprocessing", "options"},
+    {"archives", "ground_truth", "datasets", "sample", "decoding", "image_cache"},
     {"artifacts", "architectures", "checkpoints", "fake_model", "models", "export"},
-    {"worker", "runtimes"},
+    {"runtimes"},
     {"latency", "fidelity", "accuracy", "sessions", "mlperf"},
     {"environment", "runs"},
     {"baselines", "scores"},
