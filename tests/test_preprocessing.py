@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden_tensorflow import GOLDEN, STEP, pictures
 from PIL import Image
 from torchvision import transforms
 from torchvision.datasets.folder import pil_loader
 
-from rtbench.preprocessing import RESNET, crop, normalise
+from rtbench.preprocessing import RESNET, crop, normalise, tf_recipe
 from rtbench.records import Preprocessing
 
 BICUBIC = RESNET.model_copy(
@@ -138,3 +139,31 @@ def test_every_photograph_of_the_imagenet_sample(imagenet_sample: Path) -> None:
                 pixels = crop(image, recipe)
                 assert same(pixels, theirs(expected, recipe)), f"{path} {recipe.interpolation}"
         assert same(normalise(pixels[None], BICUBIC)[0], their_input(pixels, BICUBIC)), path
+
+
+TF = tf_recipe(RESNET)
+
+
+def test_the_tensorflow_recipe_gives_what_tensorflow_gave() -> None:
+    golden = np.load(GOLDEN)
+    made = pictures()
+    assert set(golden.files) == {"tensorflow", *made}
+    for name, picture_ in made.items():
+        pixels = crop(Image.fromarray(picture_), TF)
+        assert (pixels.shape, pixels.dtype) == ((224, 224, 3), np.uint16)
+        ours = normalise(pixels[None], TF)[0].transpose(1, 2, 0)[::STEP, ::STEP]
+        # 1/512 of a grey level is 3.5e-5 here; a whole one, as rounding to uint8 would cost, 0.017
+        np.testing.assert_allclose(ours, golden[name], rtol=0, atol=4e-5, err_msg=name)
+
+
+def test_the_tensorflow_recipe_is_not_the_other_one() -> None:
+    image = picture((500, 375))
+    tf_input, torch_input = (normalise(crop(image, recipe)[None], recipe) for recipe in (TF, RESNET))
+    assert np.abs(tf_input - torch_input).mean() > 0.1
+
+
+def test_the_tensorflow_recipe_fits_other_input_sizes() -> None:
+    recipe = tf_recipe(SMALL)
+    assert (recipe.input_size, recipe.resize) == (33, 38)
+    flat = Image.new("RGB", (50, 80), (255, 128, 0))
+    assert (crop(flat, recipe) == np.array([255 * 256, 128 * 256, 0], dtype=np.uint16)).all()
