@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rtbench.accuracy import score_predictions
 from rtbench.baselines import MEASURED, is_torch_fp32, load_baseline, measured_baseline
 from rtbench.conditions import Monitor
 from rtbench.environment import find_gpu, read_environment
 from rtbench.errors import InvalidOutput, UsageError
-from rtbench.fidelity import judge, require_outputs
+from rtbench.evaluate import predict_row, score_accuracy
+from rtbench.fidelity import judge, require_outputs, require_varied
 from rtbench.plan import Plan, PlannedRow, plan_rows, prepare_all, require_some_row
 from rtbench.prepare import Prepared, Progress
 from rtbench.records import Dataset, Run
@@ -61,6 +60,8 @@ def _dataset(prepared: Prepared) -> Dataset:
         classes=images.classes,
         labels=images.labels,
         fingerprint=prepared.images.fingerprint,
+        available=images.available,
+        unreadable=list(prepared.images.unreadable.values()),
         sample=images.sample,
     )
 
@@ -80,7 +81,7 @@ class _Measuring:
                 row.attempt(self._open)
                 row.attempt(self._predict)
                 self._save(complete=False)
-            self._score_predictions()
+            score_accuracy(self._rows, self._directory)
             plan = self._plan
             monitor = Monitor(gpu=self._run.environment.gpu is not None)
             Timing(self._live(), plan.sampling, self._directory, monitor, self._progress).run()
@@ -129,38 +130,11 @@ class _Measuring:
             row.update(fidelity=fidelity)
             if status == "invalid":
                 raise InvalidOutput(fidelity.verdict)
+        else:
+            require_varied(outputs)
 
     def _predict(self, row: PlannedRow) -> None:
-        labelled = row.prepared.image_set.labelled
-        if not labelled:
-            return
-        assert row.worker
-        row.predictions = cast(
-            "NDArray[np.int32]",
-            row.worker.call("predict", labelled, on_progress=self._report(f"accuracy of {row.id}")),
-        )
-        files = [row.prepared.image_set.files[index] for index in labelled]
-        names, labels = [file.name for file in files], [file.label or 0 for file in files]
-        self._directory.save_predictions(row.id, names, labels, row.predictions)
-        unanswered = int((row.predictions[:, 0] < 0).sum())
-        if unanswered:
-            raise InvalidOutput(f"output has NaN or infinity for {unanswered} of {len(labelled)} images")
-
-    def _score_predictions(self) -> None:
-        for row in self._rows:
-            if row.predictions is None or row.record.status != "ok":
-                continue
-            own = next(
-                (
-                    other.predictions[:, 0]
-                    for other in self._rows
-                    if other.prepared is row.prepared and is_torch_fp32(other.record) and other.predictions is not None
-                ),
-                None,
-            )
-            files = row.prepared.image_set.files
-            labels = np.array([files[index].label for index in row.prepared.image_set.labelled], dtype=np.int32)
-            row.update(accuracy=score_predictions(row.predictions, labels, own))
+        predict_row(row, self._directory, self._plan.batch_size, self._report(f"accuracy of {row.id}"))
 
     def _end_interrupted(self) -> None:
         for row in self._live():

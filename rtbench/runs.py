@@ -4,30 +4,56 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
+import io
+import json
+import os
 import shutil
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from rtbench.accuracy import TOP, Predictions
 from rtbench.artifacts import check_writable, write_text
 from rtbench.errors import UsageError
 from rtbench.latency import Block
 from rtbench.records import Run
 
-RESULT, SAMPLES = "result.json", "samples.csv"
+RESULT, SAMPLES, COMMAND = "result.json", "samples.csv", "command.json"
+FLIP_COLUMNS = ("file", "label", "own_top1", "own_confidence", "top1", "confidence")
 SAMPLE_COLUMNS = ("row", "round", "position", "start_ns", "duration_ns")
 
 
 class RunDirectory:
-    """A new run directory; UsageError where `path` has files in it already or cannot be written."""
+    """A new run directory; UsageError where `path` has files in it already or cannot be written.
 
-    def __init__(self, path: Path) -> None:
+    With `resume`, one that an interrupted comparison left, of which `kept` is what it had measured (None
+    where it had not come to measuring). No two processes have one at the same time.
+    """
+
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        self.path = path
+        self.kept: Run | None = None
+        if resume:
+            self._made: list[Path] = []
+            self.kept = _interrupted_run(path)
+        else:
+            self._make()
+        descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"{path} is being measured by another process", "wait for it, or end it") from None
+
+    def _make(self) -> None:
+        path = self.path
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UsageError(f"{path} is there already and not an empty folder", "choose another --out")
-        self.path = path
         check_writable(path)
         self._made = [folder for folder in (path, *path.parents) if not folder.exists()]
         try:
@@ -37,7 +63,10 @@ class RunDirectory:
 
     def discard(self) -> None:
         """Take back what was made, for a comparison that never came to measuring."""
+        if (self.path / RESULT).exists():
+            return
         shutil.rmtree(self.logs, ignore_errors=True)
+        (self.path / COMMAND).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # another run lies there by now
             for folder in self._made:
                 folder.rmdir()
@@ -51,6 +80,10 @@ class RunDirectory:
 
     def save(self, run: Run) -> None:
         write_text(self.path / RESULT, run.model_dump_json(indent=2))
+
+    def save_command(self, arguments: Sequence[str]) -> None:
+        """Keep what was asked for and where, for `--resume`."""
+        write_text(self.path / COMMAND, json.dumps({"arguments": list(arguments), "folder": os.getcwd()}, indent=2))
 
     def save_report(self, name: str, text: str) -> None:
         write_text(self.path / name, text)
@@ -66,15 +99,68 @@ class RunDirectory:
             for start, duration in zip(block.starts_ns, block.durations_ns, strict=True):
                 writer.writerow((block.row, block.round, block.position, int(start), int(duration)))
 
-    def save_predictions(
-        self, row: str, names: Sequence[str], labels: Sequence[int], predictions: NDArray[np.int32]
+    def append_predictions(
+        self, row: str, names: Sequence[str], labels: Sequence[int], predictions: Predictions
     ) -> None:
-        """The row's largest classes for every labelled image, as `predictions/<row>.csv`."""
-        lines = [",".join(["file", "label", *(f"top{rank + 1}" for rank in range(predictions.shape[1]))])]
-        for name, label, best in zip(names, labels, predictions, strict=True):
-            quoted = '"' + name.replace('"', '""') + '"'
-            lines.append(",".join([quoted, str(label), *map(str, best)]))
-        write_text(self.path / "predictions" / f"{file_name(row)}.csv", "\n".join(lines) + "\n")
+        """Add images to the row's `predictions/<row>.csv`."""
+        path = self._predictions(row)
+        path.parent.mkdir(exist_ok=True)
+        text = _prediction_lines(names, labels, predictions)
+        if not path.exists():
+            text = _prediction_header(predictions) + text
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    def read_predictions(self, row: str, names: Sequence[str], labels: Sequence[int], classes: int) -> Predictions:
+        """What `predictions/<row>.csv` holds of these images, from the first on.
+
+        A last line that a kill has cut is taken out of the file. UsageError where it is of other images.
+        """
+        path, top = self._predictions(row), min(TOP, classes)
+        if not path.exists():
+            return Predictions.none(top)
+        with path.open(newline="", encoding="utf-8") as file:
+            text = file.read()
+        lines = list(csv.reader(io.StringIO(text, newline="")))[1:]
+        cut = not text.endswith("\n") or (lines and len(lines[-1]) != top + 3)
+        if cut and lines:
+            lines.pop()
+        count = len(lines)
+        if [line[0] for line in lines] != list(names[:count]):
+            raise UsageError(f"{path} is of other images than these", "start a new run")
+        kept = Predictions(
+            np.array([line[2:-1] for line in lines], dtype=np.int32).reshape(count, top),
+            np.array([line[-1] for line in lines], dtype=np.float32),
+        )
+        if cut:
+            write_text(path, _prediction_header(kept) + _prediction_lines(names[:count], labels[:count], kept))
+        return kept
+
+    def _predictions(self, row: str) -> Path:
+        return self.path / "predictions" / f"{file_name(row)}.csv"
+
+    def save_flipped(self, row: str, lines: Iterable[tuple[str, int, int, float, int, float]]) -> None:
+        """The images whose top-1 is not that of the model's own row, as `flipped/<row>.csv`."""
+        text = [",".join(FLIP_COLUMNS)]
+        for name, label, own, own_confidence, best, confidence in lines:
+            text.append(f"{_quoted(name)},{label},{own},{own_confidence:.6f},{best},{confidence:.6f}")
+        write_text(self.path / "flipped" / f"{file_name(row)}.csv", "\n".join(text) + "\n")
+
+
+def _prediction_header(predictions: Predictions) -> str:
+    ranks = [f"top{rank + 1}" for rank in range(predictions.classes.shape[1])]
+    return ",".join(["file", "label", *ranks, "confidence"]) + "\n"
+
+
+def _prediction_lines(names: Sequence[str], labels: Sequence[int], predictions: Predictions) -> str:
+    each = zip(names, labels, predictions.classes.tolist(), predictions.confidences.tolist(), strict=True)
+    return "".join(
+        f"{_quoted(name)},{label},{','.join(map(str, best))},{confidence:.9g}\n" for name, label, best, confidence in each
+    )
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def file_name(row: str) -> str:
@@ -99,11 +185,38 @@ def read_run(path: Path) -> Run:
         ) from None
 
 
+def _interrupted_run(path: Path) -> Run | None:
+    """The record of a run that can be resumed, None where it had not come to measuring."""
+    read_command(path)
+    run = read_run(path) if (path / RESULT).exists() else None
+    if run and run.complete:
+        raise UsageError(f"{path} is complete, there is nothing to resume", f"rtbench report {path} shows it")
+    return run
+
+
+def read_command(path: Path) -> tuple[list[str], Path]:
+    """The arguments that a run was started with, and the folder that it was started in."""
+    try:
+        kept = json.loads((path / COMMAND).read_text(encoding="utf-8"))
+        return list(kept["arguments"]), Path(kept["folder"])
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path} is no run directory that can be resumed (it has no {COMMAND})", "start a new run"
+        ) from None
+
+
 def read_samples(path: Path) -> dict[str, list[NDArray[np.float64]]]:
     """The raw samples of a run directory: for each row its rounds, in milliseconds."""
-    rounds: dict[str, dict[int, list[float]]] = {}
+    return {
+        row: [np.array(durations) / 1e6 for durations in by_round.values()]
+        for row, by_round in _read_durations(path).items()
+    }
+
+
+def _read_durations(path: Path) -> dict[str, dict[int, list[int]]]:
+    rounds: dict[str, dict[int, list[int]]] = {}
     with (path / SAMPLES).open(newline="", encoding="utf-8") as file:
         for line in csv.DictReader(file):
             row = rounds.setdefault(line["row"], {})
-            row.setdefault(int(line["round"]), []).append(int(line["duration_ns"]) / 1e6)
-    return {row: [np.array(samples) for samples in by_round.values()] for row, by_round in rounds.items()}
+            row.setdefault(int(line["round"]), []).append(int(line["duration_ns"]))
+    return rounds
