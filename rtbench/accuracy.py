@@ -41,7 +41,8 @@ class Predictions:
 
     @classmethod
     def join(cls, parts: Sequence[Predictions]) -> Predictions:
-        return cls(np.concatenate([part.classes for part in parts]), np.concatenate([part.confidences for part in parts]))
+        classes = np.concatenate([part.classes for part in parts])
+        return cls(classes, np.concatenate([part.confidences for part in parts]))
 
     @classmethod
     def unanswered(cls, count: int, top: int) -> Predictions:
@@ -52,11 +53,9 @@ def predict_batch(logits: NDArray[np.float32]) -> Predictions:
     """Predictions from outputs (N, classes), logits or probabilities; of equal outputs the lower class wins."""
     classes = np.argsort(-logits, axis=1, kind="stable")[:, :TOP].astype(np.int32)
     confidences = _probabilities(logits)[np.arange(len(logits)), classes[:, 0]]
-    answered = np.isfinite(logits).all(axis=1)
-    return Predictions(
-        np.where(answered[:, None], classes, np.int32(NO_CLASS)),
-        np.where(answered, confidences, np.float32(0)).astype(np.float32),
-    )
+    without = ~np.isfinite(logits).all(axis=1)
+    classes[without], confidences[without] = NO_CLASS, 0
+    return Predictions(classes, confidences)
 
 
 def _probabilities(outputs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -104,9 +103,7 @@ def score_predictions(
     )
 
 
-def _difference(
-    mine: Predictions, own: Predictions, labels: NDArray[np.int32], names: Mapping[int, str]
-) -> Difference:
+def _difference(mine: Predictions, own: Predictions, labels: NDArray[np.int32], names: Mapping[int, str]) -> Difference:
     right, own_right = mine.classes[:, 0] == labels, own.classes[:, 0] == labels
     lost, gained = int((own_right & ~right).sum()), int((right & ~own_right).sum())
     return Difference(

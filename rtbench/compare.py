@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timezone
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rtbench.baselines import MEASURED, is_torch_fp32, load_baseline, measured_baseline
 from rtbench.conditions import Monitor
 from rtbench.environment import find_gpu, read_environment
@@ -17,6 +14,7 @@ from rtbench.fidelity import judge, require_outputs, require_varied
 from rtbench.plan import Plan, PlannedRow, plan_rows, prepare_all, require_some_row
 from rtbench.prepare import Prepared, Progress
 from rtbench.records import Dataset, Run
+from rtbench.resume import INTERRUPTED, take_up
 from rtbench.runs import RunDirectory
 from rtbench.runtimes import choose
 from rtbench.scores import score_rows, torch_row_for
@@ -25,7 +23,7 @@ from rtbench.worker import Worker
 
 
 def compare(plan: Plan, directory: RunDirectory, progress: Progress) -> Run:
-    """Measure every row and keep everything in the run directory.
+    """Measure every row and keep everything in the run directory, or go on with what is kept there.
 
     UsageError comes before anything is measured. A row's failure is that row's alone. Ctrl-C
     ends the measuring and keeps what is measured: the run returned is then not `complete`.
@@ -48,6 +46,8 @@ def compare(plan: Plan, directory: RunDirectory, progress: Progress) -> Run:
         dataset=_dataset(everything[0]),
         rows=[row.record for row in rows],
     )
+    if directory.kept:
+        run = take_up(directory.kept, run, rows, plan.sampling, directory)
     return _Measuring(plan, rows, directory, run, progress).run_all()
 
 
@@ -80,13 +80,14 @@ class _Measuring:
             for row in self._live():
                 row.attempt(self._open)
                 row.attempt(self._predict)
+                score_accuracy(self._rows, self._directory)
                 self._save(complete=False)
-            score_accuracy(self._rows, self._directory)
             plan = self._plan
             monitor = Monitor(gpu=self._run.environment.gpu is not None)
             Timing(self._live(), plan.sampling, self._directory, monitor, self._progress).run()
             finished = True
         except KeyboardInterrupt:
+            score_accuracy(self._rows, self._directory)
             self._end_interrupted()
         finally:
             for row in self._rows:
@@ -123,7 +124,12 @@ class _Measuring:
             warnings=[*row.record.warnings, *info.warnings],
             timed=f"(1, 3, {side}, {side}) float32 in host memory to (1, {classes}) float32 logits in host memory",
         )
-        outputs = row.worker.call("logits", prepared.fidelity_indices, on_progress=self._report(f"check {row.id}"))
+        if row.record.fidelity is None:
+            self._check(row)
+
+    def _check(self, row: PlannedRow) -> None:
+        prepared = row.prepared
+        outputs = row.running.call("logits", prepared.fidelity_indices, on_progress=self._report(f"check {row.id}"))
         require_outputs(outputs, len(prepared.fidelity_indices), prepared.model.classes)
         if prepared.reference is not None:
             status, fidelity = judge(prepared.reference, outputs, row.record.precision)
@@ -139,11 +145,13 @@ class _Measuring:
     def _end_interrupted(self) -> None:
         for row in self._live():
             done = sum(len(samples) for samples in row.rounds.values())
-            if done:
-                words = f"interrupted after {done} of {self._plan.sampling.runs} runs"
-                row.update(warnings=[*row.record.warnings, words])
-            else:
-                row.end("failed", "interrupted before it was measured")
+            labelled = len(row.prepared.image_set.labelled)
+            if row.predictions and len(row.predictions) < labelled:
+                row.warn(f"interrupted: its accuracy is that of the first {len(row.predictions)} of {labelled} images")
+            elif done:
+                row.warn(f"interrupted after {done} of {self._plan.sampling.runs} runs")
+            elif not row.predictions:
+                row.end("failed", INTERRUPTED)
 
     def _report(self, what: str) -> Callable[[int, int], None]:
         return lambda done, total: self._progress(what, done, total)

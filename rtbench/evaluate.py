@@ -151,9 +151,7 @@ def _is_own(other: PlannedRow, row: PlannedRow) -> bool:
     )
 
 
-def _save_flipped(
-    row: str, mine: Predictions, own: Predictions, images: Labelled, directory: RunDirectory
-) -> None:
+def _save_flipped(row: str, mine: Predictions, own: Predictions, images: Labelled, directory: RunDirectory) -> None:
     count = min(len(mine), len(own))
     mine, own = mine.first(count), own.first(count)
     directory.save_flipped(

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from rtbench.records import Run
 
 RESULT, SAMPLES, COMMAND = "result.json", "samples.csv", "command.json"
 FLIP_COLUMNS = ("file", "label", "own_top1", "own_confidence", "top1", "confidence")
-SAMPLE_COLUMNS = ("row", "round", "position", "start_ns", "duration_ns")
+SAMPLE_COLUMNS = ("row", "round", "position", "start_ns", "duration_ns", "device_ms")
 
 
 class RunDirectory:
@@ -38,11 +38,11 @@ class RunDirectory:
     def __init__(self, path: Path, *, resume: bool = False) -> None:
         self.path = path
         self.kept: Run | None = None
+        self._resumed = resume
         if resume:
-            self._made: list[Path] = []
             self.kept = _interrupted_run(path)
         else:
-            self._make()
+            self._made = self._make()
         descriptor = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, descriptor)
         try:
@@ -50,20 +50,21 @@ class RunDirectory:
         except BlockingIOError:
             raise UsageError(f"{path} is being measured by another process", "wait for it, or end it") from None
 
-    def _make(self) -> None:
+    def _make(self) -> list[Path]:
         path = self.path
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UsageError(f"{path} is there already and not an empty folder", "choose another --out")
         check_writable(path)
-        self._made = [folder for folder in (path, *path.parents) if not folder.exists()]
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"cannot write to {path}: {error.strerror}", "choose another --out") from None
+        return made
 
     def discard(self) -> None:
         """Take back what was made, for a comparison that never came to measuring."""
-        if (self.path / RESULT).exists():
+        if self._resumed:
             return
         shutil.rmtree(self.logs, ignore_errors=True)
         (self.path / COMMAND).unlink(missing_ok=True)
@@ -83,7 +84,7 @@ class RunDirectory:
 
     def save_command(self, arguments: Sequence[str]) -> None:
         """Keep what was asked for and where, for `--resume`."""
-        write_text(self.path / COMMAND, json.dumps({"arguments": list(arguments), "folder": os.getcwd()}, indent=2))
+        write_text(self.path / COMMAND, json.dumps({"arguments": list(arguments), "folder": str(Path.cwd())}, indent=2))
 
     def save_report(self, name: str, text: str) -> None:
         write_text(self.path / name, text)
@@ -91,13 +92,24 @@ class RunDirectory:
     def append_samples(self, block: Block) -> None:
         """Add a block's raw samples to `samples.csv`; times are the host's monotonic clock."""
         path = self.path / SAMPLES
-        new = not path.exists()
+        text = _sample_lines(block) if path.exists() else _line(SAMPLE_COLUMNS) + _sample_lines(block)
         with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(SAMPLE_COLUMNS)
-            for start, duration in zip(block.starts_ns, block.durations_ns, strict=True):
-                writer.writerow((block.row, block.round, block.position, int(start), int(duration)))
+            file.write(text)
+
+    def take_samples(self, size_of: Callable[[int], int]) -> dict[str, list[Block]]:
+        """The whole blocks of `samples.csv` by row; one that a kill has cut, which has not the size that
+        blocks of its round have, is taken out of the file."""
+        path = self.path / SAMPLES
+        if not path.exists():
+            return {}
+        whole = [block for block in _read_blocks(path) if len(block.durations_ns) == size_of(block.round)]
+        text = _line(SAMPLE_COLUMNS) + "".join(_sample_lines(block) for block in whole)
+        if text != path.read_text(encoding="utf-8"):
+            write_text(path, text)
+        by_row: dict[str, list[Block]] = {}
+        for block in whole:
+            by_row.setdefault(block.row, []).append(block)
+        return by_row
 
     def append_predictions(
         self, row: str, names: Sequence[str], labels: Sequence[int], predictions: Predictions
@@ -153,9 +165,10 @@ def _prediction_header(predictions: Predictions) -> str:
 
 
 def _prediction_lines(names: Sequence[str], labels: Sequence[int], predictions: Predictions) -> str:
-    each = zip(names, labels, predictions.classes.tolist(), predictions.confidences.tolist(), strict=True)
+    classes, confidences = predictions.classes.tolist(), predictions.confidences.tolist()
     return "".join(
-        f"{_quoted(name)},{label},{','.join(map(str, best))},{confidence:.9g}\n" for name, label, best, confidence in each
+        f"{_quoted(name)},{label},{','.join(map(str, best))},{confidence:.9g}\n"
+        for name, label, best, confidence in zip(names, labels, classes, confidences, strict=True)
     )
 
 
@@ -207,16 +220,48 @@ def read_command(path: Path) -> tuple[list[str], Path]:
 
 def read_samples(path: Path) -> dict[str, list[NDArray[np.float64]]]:
     """The raw samples of a run directory: for each row its rounds, in milliseconds."""
-    return {
-        row: [np.array(durations) / 1e6 for durations in by_round.values()]
-        for row, by_round in _read_durations(path).items()
-    }
-
-
-def _read_durations(path: Path) -> dict[str, dict[int, list[int]]]:
-    rounds: dict[str, dict[int, list[int]]] = {}
-    with (path / SAMPLES).open(newline="", encoding="utf-8") as file:
-        for line in csv.DictReader(file):
-            row = rounds.setdefault(line["row"], {})
-            row.setdefault(int(line["round"]), []).append(int(line["duration_ns"]))
+    rounds: dict[str, list[NDArray[np.float64]]] = {}
+    for block in _read_blocks(path / SAMPLES):
+        rounds.setdefault(block.row, []).append(block.durations_ns / 1e6)
     return rounds
+
+
+def _read_blocks(path: Path) -> list[Block]:
+    """Blocks in the order measured; a line that a kill has cut is left out."""
+    with path.open(newline="", encoding="utf-8") as file:
+        text = file.read()
+    lines = list(csv.reader(io.StringIO(text, newline="")))[1:]
+    if not text.endswith("\n") and lines:
+        lines.pop()
+    grouped: dict[tuple[str, int, int], list[list[str]]] = {}
+    for row, number, position, *sample in lines:
+        grouped.setdefault((row, int(number), int(position)), []).append(sample)
+    return [_block(*key, samples) for key, samples in grouped.items()]
+
+
+def _block(row: str, number: int, position: int, samples: list[list[str]]) -> Block:
+    starts, durations, device = zip(*samples, strict=True)
+    return Block(
+        row,
+        number,
+        position,
+        np.array(starts, dtype=np.int64),
+        np.array(durations, dtype=np.int64),
+        np.array([each or "nan" for each in device], dtype=np.float64),
+    )
+
+
+def _sample_lines(block: Block) -> str:
+    device = ("" if np.isnan(each) else repr(each) for each in block.device_ms.tolist())
+    return "".join(
+        _line((block.row, block.round, block.position, start, duration, on_device))
+        for start, duration, on_device in zip(
+            block.starts_ns.tolist(), block.durations_ns.tolist(), device, strict=True
+        )
+    )
+
+
+def _line(values: Sequence[object]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue()

@@ -39,7 +39,7 @@ class SessionHost:
         """Load the artifact and run it once, each timed for what it takes to begin."""
         self._recipe = model.preprocessing
         self._pixels = np.load(images, mmap_mode="r")
-        first = self._normalised(0)
+        first = self._normalised([0])
         module = load_runtime(runtime)
         clock = latency.host_clock
         start = clock()

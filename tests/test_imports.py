@@ -17,7 +17,7 @@ WAY = [
     {"latency", "fidelity", "accuracy", "sessions", "mlperf"},
     {"environment", "runs"},
     {"baselines", "scores"},
-    {"progress", "conditions", "prepare", "plan", "timing", "compare", "doctor"},
+    {"progress", "conditions", "prepare", "plan", "timing", "evaluate", "resume", "compare", "doctor"},
     {"report"},
     {"cli", "cli_options", "__main__"},
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rtbench import sample
 from rtbench.baselines import is_torch_fp32
 from rtbench.records import Comparison, Interval, MlPerf, Row, Run
+from rtbench.report.losses import accuracy_notes
 
 HEADERS = (
     "row",
@@ -54,6 +55,9 @@ def notes(run: Run) -> list[str]:
     lines += [_mlperf_note(row.id, row.mlperf) for row in run.rows if row.mlperf]
     if not run.complete:
         lines.append("This run was interrupted; it has what was measured until then.")
+    if run.resumed:
+        lines.append(f"This run was interrupted and resumed, the last time {run.resumed[-1]}.")
+    lines += accuracy_notes(run)
     if run.baseline:
         lines.append(_baseline_note(run))
     lines += [_model_note(run, index) for index in range(len(run.models))]
