@@ -131,8 +131,7 @@ class RunDirectory:
         path, top = self._predictions(row), min(TOP, classes)
         if not path.exists():
             return Predictions.none(top)
-        with path.open(newline="", encoding="utf-8") as file:
-            text = file.read()
+        text = path.read_bytes().decode(errors="replace")  # a kill may cut a character too
         lines = list(csv.reader(io.StringIO(text, newline="")))[1:]
         cut = not text.endswith("\n") or (lines and len(lines[-1]) != top + 3)
         if cut and lines:
