@@ -16,9 +16,10 @@ TOP = 5
 NO_CLASS = -1
 WORST_CLASSES = 5
 
-CPU_BATCH = {"torch": 8}
+CPU_BATCH = {"torch": 8, "ort": 4}
 GPU_BATCH = 64
-"""Images a batch where the user says nothing: on two CPU cores torch is faster with 8, ONNX Runtime alone."""
+"""Images a batch where the user says nothing. Measured on two CPU cores: ONNX Runtime is 10 to 20 % faster
+with 4 than with single images and no faster with more, its INT8 included."""
 
 
 @dataclass(frozen=True)

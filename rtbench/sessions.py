@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rtbench import latency, preprocessing
 from rtbench.accuracy import predict_batch
+from rtbench.crops import Crops
 from rtbench.fidelity import within_rounding
 from rtbench.records import Artifact, MlPerf, Model, Startup
 from rtbench.runtimes import Clock, Session, SessionInfo, load_runtime
@@ -38,7 +39,7 @@ class SessionHost:
     ) -> tuple[SessionInfo, Startup]:
         """Load the artifact and run it once, each timed for what it takes to begin."""
         self._recipe = model.preprocessing
-        self._pixels = np.load(images, mmap_mode="r")
+        self._crops = Crops(images)
         first = self._normalised([0])
         module = load_runtime(runtime)
         clock = latency.host_clock
@@ -54,7 +55,7 @@ class SessionHost:
 
         self._session = OrtSession(artifact.path, "cpu", threads, optimise=False)
         self._recipe = model.preprocessing
-        self._pixels = np.load(images, mmap_mode="r")
+        self._crops = Crops(images)
 
     def logits(self, indices: Sequence[int]) -> NDArray[np.float32]:
         """Outputs for these images of the cache, one at a time: (N, classes)."""
@@ -103,7 +104,7 @@ class SessionHost:
         return self._session.scripted_clock or latency.host_clock
 
     def _normalised(self, indices: Sequence[int]) -> NDArray[np.float32]:
-        return preprocessing.normalise(self._pixels[list(indices)], self._recipe)
+        return preprocessing.normalise(self._crops.take(indices), self._recipe)
 
     def _infer(self, indices: Sequence[int]) -> NDArray[np.float32]:
         self._session.bind(self._normalised(indices))

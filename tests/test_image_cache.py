@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from rtbench import image_cache as module
+from rtbench.crops import Crops
 from rtbench.datasets import read_images, read_labelled
 from rtbench.errors import UsageError
 from rtbench.image_cache import CachedImages, cache_images, list_entries, prune
@@ -77,6 +78,14 @@ def test_what_is_opened_cannot_be_written_to(images: ImageSet, tmp_path: Path) -
     pixels = cached(images, tmp_path / "cache").open()
     assert isinstance(pixels, np.memmap)
     assert not pixels.flags.writeable
+
+
+def test_crops_are_taken_in_any_order_from_the_same_file(images: ImageSet, tmp_path: Path) -> None:
+    result = cached(images, tmp_path / "cache")
+    crops = Crops(result.path)
+    for chosen in ([0], [5, 0, 3], range(6), []):
+        np.testing.assert_array_equal(crops.take(chosen), result.open()[list(chosen)])
+    assert crops.take([1]).flags.writeable
 
 
 def test_boxes_of_one_file_are_images_of_their_own(pictures: Path, tmp_path: Path) -> None:

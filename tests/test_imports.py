@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "rtbench"
 WAY = [
     {"", "terms", "errors", "records", "worker"},
     {"stats", "images", "preprocessing", "options"},
-    {"archives", "ground_truth", "datasets", "sample", "decoding", "image_cache"},
+    {"archives", "ground_truth", "datasets", "sample", "decoding", "image_cache", "crops"},
     {"artifacts", "architectures", "checkpoints", "fake_model", "models", "export"},
     {"runtimes"},
     {"latency", "fidelity", "accuracy", "sessions", "mlperf"},
