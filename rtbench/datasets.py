@@ -115,7 +115,9 @@ def _read_folder(folder: Path, classes: int) -> ImageSet:
 
 def _by_truth(path: Path, images: Iterable[ImageFile], truth: GroundTruth, classes: int) -> ImageSet:
     files = sorted(images, key=_by_parts)
-    labelled = (replace(file, label=truth.label_of(file.name, position)) for position, file in enumerate(files))
+    labelled = (
+        replace(file, label=truth.label_of(file.name, position, len(files))) for position, file in enumerate(files)
+    )
     return _labelled(path, truth.how, labelled, classes)
 
 

@@ -13,8 +13,9 @@ from pathlib import Path, PurePosixPath
 
 from rtbench.errors import UsageError
 
-LabelOf = Callable[[str, int], "int | None"]
-"""The label of an image by its name and its number in the order of names; None where it has none."""
+LabelOf = Callable[[str, int, int], "int | None"]
+"""The label of an image by its name, its place in the order of names, and how many images there are; None
+where it has none."""
 
 DEVKIT_GLOB = "ILSVRC2012_devkit*.tar*"
 DEVKIT_FOLDERS = (".", "data", "ILSVRC2012_devkit_t12/data")
@@ -79,10 +80,7 @@ def _devkit_folder(place: Path) -> GroundTruth | None:
         if truth.is_file() and synsets.is_file():
             return _by_devkit(truth, truth.read_text(encoding="ascii"), synsets.read_bytes())
         if truth.is_file():
-            raise UsageError(
-                f"{truth} numbers classes in the devkit's own order and {SYNSETS}, which has it, is not beside it",
-                f"put the devkit's data/{SYNSETS} there",
-            )
+            return GroundTruth(f"devkit ({truth.name})", _without_synsets(truth))
     return None
 
 
@@ -108,7 +106,7 @@ def _kaggle(place: Path) -> GroundTruth | None:
         if not {"ImageId", "PredictionString"} <= set(lines.fieldnames or ()):
             raise UsageError(f"{path} has no columns ImageId and PredictionString", "download it again")
         labels = {line["ImageId"]: wnids.get(line["PredictionString"].split(" ")[0]) for line in lines}
-    return GroundTruth(KAGGLE, lambda name, _: labels.get(PurePosixPath(name).stem))
+    return GroundTruth(KAGGLE, lambda name, *_: labels.get(PurePosixPath(name).stem))
 
 
 def _list(place: Path, classes: int) -> GroundTruth | None:
@@ -124,7 +122,7 @@ def _list(place: Path, classes: int) -> GroundTruth | None:
     if width == 1:
         return GroundTruth(f"list ({path.name})", _by_number(path, labels))
     by_name = {PurePosixPath(line[0]).name: label for line, label in zip(lines, labels, strict=True)}
-    return GroundTruth(f"list ({path.name})", lambda name, _: by_name.get(PurePosixPath(name).name))
+    return GroundTruth(f"list ({path.name})", lambda name, *_: by_name.get(PurePosixPath(name).name))
 
 
 def _classes_of(path: Path, words: Sequence[str], classes: int) -> Iterator[int]:
@@ -139,14 +137,34 @@ def _classes_of(path: Path, words: Sequence[str], classes: int) -> Iterator[int]
         yield label
 
 
-def _by_number(path: Path, labels: Sequence[int | None]) -> LabelOf:
-    """Line N belongs to the image whose name ends in the number N, as ImageNet's do, else to the Nth."""
+def _number(name: str) -> int | None:
+    """The number that ImageNet's own names end in."""
+    found = re.search(r"_(\d{8})$", PurePosixPath(name).stem)
+    return int(found[1]) if found else None
 
-    def label_of(name: str, position: int) -> int | None:
-        numbered = re.search(r"_(\d{8})$", PurePosixPath(name).stem)
-        number = int(numbered[1]) if numbered else position + 1
+
+def _by_number(path: Path, labels: Sequence[int | None]) -> LabelOf:
+    """Line N belongs to the image whose name ends in the number N, as ImageNet's do. Images of other names
+    are taken in their order, but only where there are as many as lines: else they are others."""
+
+    def label_of(name: str, position: int, count: int) -> int | None:
+        number = _number(name)
+        if number is None:
+            return labels[position] if count == len(labels) else None
         if not 1 <= number <= len(labels):
             raise UsageError(f"{path} has {len(labels)} labels and none for {name}", "use the list of these images")
         return labels[number - 1]
+
+    return label_of
+
+
+def _without_synsets(path: Path) -> LabelOf:
+    def label_of(name: str, position: int, count: int) -> int | None:  # noqa: ARG001
+        if _number(name) is None:
+            return None
+        raise UsageError(
+            f"{path} numbers classes in the devkit's own order and {SYNSETS}, which has it, is not beside it",
+            f"put the devkit's data/{SYNSETS} there",
+        )
 
     return label_of

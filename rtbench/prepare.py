@@ -83,7 +83,7 @@ def prepare(
     exporter = _Exporting(source, options, reference, place, progress)
     with exporter:
         model, direct = exporter.load()
-        image_set = _images(data, limit, model)
+        image_set = read_images(data) if data and export_only else _images(data, limit, model)
         cached = _cache(image_set, model, place, progress)
         readable = cached.readable
         indices = [readable[position] for position in spread_indices(len(readable), FIDELITY_IMAGES)]

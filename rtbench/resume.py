@@ -63,7 +63,7 @@ def _require_same(kept: Run, run: Run, path: Path) -> None:
         raise UsageError(f"the images are not those that {path} was begun with", "start a new run")
     require("the rows are", [row.id for row in run.rows], [row.id for row in kept.rows])
     for row, old in zip(run.rows, kept.rows, strict=True):
-        if _sha256(row) != _sha256(old):
+        if old.artifact and _sha256(row) != _sha256(old):
             raise UsageError(f"the artifact of {row.id} is not the one that {path} was begun with", "start a new run")
 
 

@@ -250,6 +250,21 @@ def test_images_side_by_side_without_a_ground_truth_have_no_labels(tmp_path: Pat
     assert read_labelled(write_val_tar(tmp_path / "val.tar"), 1000).labelled == []
 
 
+def test_other_images_near_imagenets_labels_do_not_get_them(tmp_path: Path) -> None:
+    """A wrong label is worse than none: names without ImageNet's numbers are matched by their order only
+    where there are exactly as many as labels."""
+    unpack_devkit(tmp_path)
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    for index in range(6):
+        assert read_labelled(write_flat(tmp_path / "val"), 1000).labelled == list(range(6))
+        (photographs / f"{index}.jpg").write_bytes(picture(index))
+        found = [file.label for file in read_labelled(photographs, 1000).files]
+        assert found == (CLASSES if index == 5 else [None] * (index + 1))
+    (tmp_path / "ILSVRC2012_devkit_t12" / "data" / "meta.mat").unlink()
+    assert read_labelled(photographs, 1000).labelled == []
+
+
 def truth_without_synsets(folder: Path) -> Path:
     (folder / "ILSVRC2012_validation_ground_truth.txt").write_bytes(devkit()[0])
     return write_flat(folder)
