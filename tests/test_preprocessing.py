@@ -11,6 +11,8 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.datasets.folder import pil_loader
 
+from rtbench.datasets import read_images, read_labelled
+from rtbench.image_cache import cache_images
 from rtbench.preprocessing import RESNET, crop, normalise, tf_recipe
 from rtbench.records import Preprocessing
 
@@ -129,16 +131,35 @@ def test_normalising_leaves_mapped_pixels_alone(tmp_path: Path) -> None:
     assert same(batch[0], their_input(np.array(mapped[0]), SMALL))
 
 
-def test_every_photograph_of_the_imagenet_sample(imagenet_sample: Path) -> None:
-    paths = sorted(imagenet_sample.rglob("*.JPEG"))
-    assert len(paths) == 500
-    for path in paths:
-        expected = pil_loader(str(path))
-        with Image.open(path) as image:
-            for recipe in (RESNET, BICUBIC):
-                pixels = crop(image, recipe)
-                assert same(pixels, theirs(expected, recipe)), f"{path} {recipe.interpolation}"
-        assert same(normalise(pixels[None], BICUBIC)[0], their_input(pixels, BICUBIC)), path
+def test_every_photograph_of_the_imagenet_sample(imagenet_sample: Path, image_cache: Path) -> None:
+    images = read_labelled(imagenet_sample, 1000)
+    assert len(images.files) == 500
+    recipes = (RESNET, BICUBIC)
+    cached = [cache_images(images, recipe, image_cache, 2, lambda *_: None).open() for recipe in recipes]
+    for index, file in enumerate(images.files):
+        expected = pil_loader(file.path)
+        for recipe, pixels in zip(recipes, cached, strict=True):
+            assert same(pixels[index], theirs(expected, recipe)), f"{file.path} {recipe.interpolation}"
+        assert same(normalise(cached[1][index : index + 1], BICUBIC)[0], their_input(cached[1][index], BICUBIC))
+
+
+def test_every_kind_of_file_is_in_the_cache_as_torchvision_reads_it(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rotated = Image.Exif()
+    rotated[0x0112] = 6  # to be turned a quarter to be seen upright, which torchvision does not do
+    picture((83, 51)).save(folder / "rotated.jpg", exif=rotated)
+    for mode, name in (("L", "grey.jpg"), ("CMYK", "cmyk.jpg"), ("P", "palette.png"), ("I;16", "16-bit.png")):
+        picture((83, 51), mode).save(folder / name)
+    for mode in ("LA", "RGBA", "1"):
+        picture((83, 51), mode).save(folder / f"{mode}.png")
+    picture((60, 47), "P").save(folder / "transparent.gif", transparency=3)
+    picture((60, 47)).save(folder / "transparent.png", transparency=(1, 2, 3))
+    images = read_images(folder)
+    pixels = cache_images(images, SMALL, tmp_path / "cache", 1, lambda *_: None).open()
+    assert len(pixels) == 10
+    for file, array in zip(images.files, pixels, strict=True):
+        assert same(array, theirs(pil_loader(file.path), SMALL)), file.name
 
 
 TF = tf_recipe(RESNET)
