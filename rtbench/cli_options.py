@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from rtbench.errors import UsageError
-from rtbench.terms import CalibrationMethod, Format, Interpolation, Precision
+from rtbench.terms import CalibrationMethod, Format, Interpolation, Precision, Preprocess
 
 if TYPE_CHECKING:
     from rtbench.options import EngineOptions, ModelOptions
@@ -63,6 +63,9 @@ Threads = Annotated[
     int | None, option("--threads", help="Threads for every runtime.  [default: physical cores]", min=1)
 ]
 Timeout = Annotated[float, option("--timeout", help="Seconds of silence after which a worker process counts as hung.")]
+Preprocessed = Annotated[
+    Preprocess | None, option("--preprocess", help="Whose resize: torch's, or tf for the baseline's TensorFlow recipe.")
+]
 CacheDir = Annotated[Path | None, option("--cache-dir", help="Where decoded images are kept.", metavar="DIR")]
 
 
@@ -119,6 +122,7 @@ def model_options(
     interpolation: Interpolation | None,
     mean: str | None,
     std: str | None,
+    preprocess: Preprocess | None,
 ) -> ModelOptions:
     from rtbench.options import ModelOptions
 
@@ -135,19 +139,18 @@ def model_options(
         interpolation=interpolation,
         mean=_triple("--mean", mean),
         std=deviation,
+        preprocess=preprocess,
     )
 
 
 def make_place(out: Path | None, logs: Path, threads: int | None, timeout: float, cache_dir: Path | None) -> Place:
-    import platformdirs
-
     from rtbench.environment import available_cores
     from rtbench.prepare import Place
 
     return Place(
         engines=Path("engines"),
         folder=out,
-        cache=cache_dir or platformdirs.user_cache_path("rtbench") / "images",
+        cache=cache_dir or default_cache(),
         logs=logs,
         threads=threads or available_cores(),
         timeout_s=timeout,
@@ -163,3 +166,9 @@ def parse_percent(name: str, text: str) -> float:
     if not 0 < value < 1:
         raise UsageError(f"{name} {text} is no share between 0 and 1", f"write {name} 1%")
     return value
+
+
+def default_cache() -> Path:
+    import platformdirs
+
+    return platformdirs.user_cache_path("rtbench") / "images"

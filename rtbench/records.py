@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
-from rtbench.terms import CalibrationMethod, Format, Interpolation, Library, Precision, Status
+from rtbench.terms import CalibrationMethod, Format, Interpolation, Library, Precision, Preprocess, Status
 
 Triple = tuple[float, float, float]
 Interval = tuple[float, float]
@@ -29,6 +29,8 @@ class Preprocessing(Record):
     mean: Triple
     std: Triple
     colour_order: Literal["RGB"] = "RGB"
+    preprocess: Preprocess = "torch"
+    """Whose resize it is: torchvision's, or TensorFlow's, which squashes the image to a square."""
     source: str
     """Who says so, in words for the report."""
 
@@ -201,6 +203,10 @@ class Dataset(Record):
     labels: str
     """How labels were read: wnid, index, folder order, or none."""
     fingerprint: str
+    available: int | None = None
+    """How many images there were, where `--limit` took a part of them."""
+    unreadable: list[str] = []
+    """Why each image that could not be read could not, with its name."""
     sample: bool = False
     """True for the built-in sample: a smoke test, never a score."""
 
@@ -280,6 +286,32 @@ class Comparison(Record):
     verdict: Literal["faster", "slower", "no difference shown"]
 
 
+class ClassLoss(Record):
+    """How many of a class's images the model's own row had right, and this row has."""
+
+    label: int
+    name: str
+    images: int
+    own_right: int
+    right: int
+
+
+class Difference(Record):
+    """A row's top-1 minus that of the model's own row (torch/fp32), on the same images.
+
+    `lost` were right there and are wrong here, `gained` the reverse, `flipped` got another class at all.
+    """
+
+    images: int
+    top1: float
+    top1_ci95: Interval
+    lost: int
+    gained: int
+    mcnemar_p: float
+    flipped: int
+    worst_classes: list[ClassLoss]
+
+
 class Accuracy(Record):
     images: int
     top1: float
@@ -289,6 +321,10 @@ class Accuracy(Record):
     top5_ci95: Interval | None
     agreement: float | None
     """Same top-1 as the torch/fp32 row of this model on the same images; None without that row."""
+    unreadable: int = 0
+    """How many of the images could not be read; they count as wrong."""
+    batch_size: int = 1
+    difference: Difference | None = None
 
 
 class Scores(Record):
@@ -335,6 +371,8 @@ class Run(Record):
     command: list[str]
     complete: bool
     """False while measuring, and for good where the run was interrupted."""
+    resumed: list[str] = []
+    """When it was taken up again after an interruption."""
     environment: Environment
     models: list[Model]
     baseline: Baseline | None

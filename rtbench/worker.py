@@ -64,7 +64,7 @@ class Worker:
             self._connection.send((method, args, kwargs))
             while True:
                 if not self._connection.poll(self._timeout_s):
-                    self._kill()
+                    self.kill()
                     raise WorkerFailed(
                         f"gave no answer for {self._timeout_s:g} s in {method} and was killed", f"see {self._log}"
                     )
@@ -77,7 +77,7 @@ class Worker:
                 elif kind == "error":
                     raise payload
                 else:
-                    self._kill()
+                    self.kill()
                     raise WorkerFailed(f"{payload} in {method}", f"its traceback is in {self._log}")
         except (EOFError, ConnectionError):
             raise WorkerFailed(f"{self._cause_of_death()} in {method}", f"see {self._log}") from None
@@ -96,7 +96,7 @@ class Worker:
         try:
             self._process.wait(GRACE_S)
         except subprocess.TimeoutExpired:
-            self._kill()
+            self.kill()
 
     def __enter__(self) -> Worker:
         return self
@@ -105,10 +105,11 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            self._kill()
+            self.kill()
         self.close()
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """End the child at once; a call that another thread has under way raises WorkerFailed."""
         self._process.kill()
         self._process.wait()
 

@@ -9,14 +9,27 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "rtbench"
 WAY = [
-    {"", "terms", "errors", "records", "options", "recipes"},
-    {"stats", "preprocessing", "datasets", "image_cache", "sample"},
+    {"", "terms", "errors", "records", "worker"},
+    {"stats", "images", "preprocessing", "options", "recipes"},
+    {"archives", "ground_truth", "datasets", "sample", "decoding", "image_cache", "crops"},
     {"artifacts", "architectures", "checkpoints", "fake_model", "models", "tensorrt", "export"},
-    {"worker", "runtimes"},
+    {"runtimes"},
     {"latency", "fidelity", "accuracy", "sessions", "mlperf"},
     {"environment", "runs"},
     {"baselines", "scores"},
-    {"builds", "gpu_check", "progress", "conditions", "prepare", "plan", "timing", "compare", "doctor"},
+    {
+        "builds",
+        "gpu_check",
+        "progress",
+        "conditions",
+        "prepare",
+        "plan",
+        "timing",
+        "evaluate",
+        "resume",
+        "compare",
+        "doctor",
+    },
     {"report"},
     {"cli", "cli_options", "__main__"},
 ]

@@ -6,6 +6,7 @@ from rtbench import sample
 from rtbench.baselines import is_torch_fp32
 from rtbench.builds import build_spreads
 from rtbench.records import Comparison, Interval, MlPerf, Row, Run
+from rtbench.report.losses import accuracy_notes
 
 HEADERS = (
     "row",
@@ -56,6 +57,9 @@ def notes(run: Run) -> list[str]:
     lines += [_mlperf_note(row.id, row.mlperf) for row in run.rows if row.mlperf]
     if not run.complete:
         lines.append("This run was interrupted; it has what was measured until then.")
+    if run.resumed:
+        lines.append(f"This run was interrupted and resumed, the last time {run.resumed[-1]}.")
+    lines += accuracy_notes(run)
     if run.baseline:
         lines.append(_baseline_note(run))
     lines += [_model_note(run, index) for index in range(len(run.models))]
