@@ -32,6 +32,7 @@ EXPORTED: tuple[Format, ...] = ("onnx", "onnx_trt", "engine")
 """The formats that a model can be exported to."""
 FIDELITY_IMAGES = 256
 CHECK_IMAGES = 64
+"""Enough to tell right from wrong; the accuracy pass says the rest where it has FIDELITY_IMAGES and more."""
 EXPORT_TIMEOUT_S = 3600.0
 ORT_ON_CPU = ("ort", "cpu")
 
@@ -98,7 +99,8 @@ def prepare(
         image_set = read_images(data) if data and export_only else _images(data, limit, model)
         cached = _cache(image_set, model, place, progress)
         readable = cached.readable
-        indices = [readable[position] for position in spread_indices(len(readable), FIDELITY_IMAGES)]
+        judged = CHECK_IMAGES if len(image_set.labelled) >= FIDELITY_IMAGES else FIDELITY_IMAGES
+        indices = [readable[position] for position in spread_indices(len(readable), judged)]
         outputs = exporter.call("reference", cached.path, indices, model.preprocessing)
         folder = place.folder or artifacts.artifact_folder(place.engines, model)
         prepared = Prepared(model, folder, image_set, cached, indices, outputs, [])

@@ -38,7 +38,7 @@ def cells(row: Row) -> tuple[str, ...]:
         _number(latency.p50_ms if latency else None),
         _number(latency.p99_ms if latency else None),
         _percent(accuracy.top1 if accuracy else None),
-        _percent(row.fidelity.top1_agreement if row.fidelity else None),
+        _percent(_agreement(row)),
         f"{row.artifact.size_bytes / 2**20:.2f}" if row.artifact else NOTHING,
         _score(scores.size if scores else None),
         _score(scores.latency if scores else None)
@@ -46,6 +46,14 @@ def cells(row: Row) -> tuple[str, ...]:
         _score(scores.accuracy if scores else None),
         f"{scores.speedup_vs_torch:.2f}x" if scores and scores.speedup_vs_torch else NOTHING,
     )
+
+
+def _agreement(row: Row) -> float | None:
+    """With the model's own top-1: over the labelled images where fidelity saw no more, else over fidelity's."""
+    accuracy, fidelity = row.accuracy, row.fidelity
+    if accuracy and accuracy.agreement is not None and (fidelity is None or accuracy.images >= fidelity.images):
+        return accuracy.agreement
+    return fidelity.top1_agreement if fidelity else None
 
 
 def notes(run: Run) -> list[str]:
