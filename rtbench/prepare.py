@@ -208,7 +208,7 @@ class _Exporting:
     def _start(self) -> Worker:
         log = self._place.logs / "export.log"
         host = "rtbench.export.exporter:Exporter"
-        return Worker(host, log=log, timeout_s=EXPORT_TIMEOUT_S, threads=self._place.threads)
+        return Worker(host, log=log, timeout_s=EXPORT_TIMEOUT_S, threads=self._place.threads, timed=False)
 
     def __enter__(self) -> _Exporting:
         return self
