@@ -77,6 +77,7 @@ def compare(
     precisions: Sequence[Precision] = PRECISIONS,
     data: str | Path | None = None,
     limit: int | None = None,
+    batch_size: int | None = None,
     runs: int | None = None,
     target_ci: float | None = None,
     max_time_s: float = 600.0,
@@ -85,6 +86,7 @@ def compare(
     baseline: str = "resnet18-t4",
     reference: str | None = None,
     out: str | Path | None = None,
+    resume: bool = False,
     options: ModelOptions | None = None,
     calibration: CalibrationOptions | None = None,
     engines: EngineOptions | None = None,
@@ -92,19 +94,20 @@ def compare(
     timeout_s: float = TIMEOUT_S,
     cache_dir: str | Path | None = None,
     progress: Progress | None = None,
-    command: Sequence[str] = ("rtbench.compare",),
+    command: Sequence[str] | None = None,
 ) -> Run:
     """Measure every precision of the models on every runtime; the run directory `out` keeps everything.
 
     Without models, the built-in sample. `runs` is 1000, or with `target_ci` (a fraction: time until each mean is
     known to within it) at least 250; `warmup` as many as it takes to settle. `out` is by default
-    `runs/TIME-NAME`, and must be new. A row that breaks is a row with that status; UsageError comes before
+    `runs/TIME-NAME`, and must be new, but with `resume`
+    one that the command line began (`command`). A row that breaks is a row with that status; UsageError comes before
     anything is measured and leaves nothing behind.
     """
     if scenario:
         require_loadgen()
     sources = tuple(str(model) for model in models) or (ARCH,)
-    directory = RunDirectory(Path(out) if out else default_run_path(sources[0]))
+    directory = RunDirectory(Path(out) if out else default_run_path(sources[0]), resume=resume)
     try:
         place = _place(None, directory.logs, threads, timeout_s, cache_dir)
         check_writable(place.engines)
@@ -121,14 +124,17 @@ def compare(
             ),
             baseline=baseline,
             place=place,
-            command=tuple(command),
+            command=tuple(command or ()) or ("rtbench.compare",),
             data=Path(data) if data else None,
             limit=limit,
+            batch_size=batch_size,
             reference=reference,
             model=options or ModelOptions(),
             calibration=calibration or CalibrationOptions(),
             engines=engines or EngineOptions(),
         )
+        if command and not resume:
+            directory.save_command(command[1:])
         run = run_comparison(plan, directory, progress or _silent)
     except (UsageError, KeyboardInterrupt):
         directory.discard()

@@ -18,6 +18,7 @@ from rtbench.cli_options import (
     Mean,
     Method,
     Precisions,
+    Preprocessed,
     RandomWeights,
     Recipes,
     Repeats,
@@ -27,6 +28,7 @@ from rtbench.cli_options import (
     Timeout,
     TrustPickle,
     Weights,
+    default_cache,
     engine_options,
     model_options,
     option,
@@ -95,6 +97,7 @@ def export(
     interpolation: Interp = None,
     mean: Mean = None,
     std: Std = None,
+    preprocess: Preprocessed = None,
     threads: Threads = None,
     timeout: Timeout = 300.0,
     cache_dir: CacheDir = None,
@@ -113,7 +116,7 @@ def export(
             precisions=parse_precisions(precisions),
             out=out,
             options=model_options(
-                arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std
+                arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std, preprocess
             ),
             calibration=CalibrationOptions(folder=calibration, images=calibration_images, method=calibration_method),
             formats=parse_formats(formats),
@@ -145,9 +148,12 @@ def compare(
     ] = None,
     precisions: Precisions = "fp32,fp16,int8",
     data: Annotated[
-        Path | None, option("--data", help="Images in a folder for each class, for accuracy.", metavar="DIR")
+        Path | None, option("--data", help="Labelled images, for accuracy: folders, tar, parquet.", metavar="DIR")
     ] = None,
-    limit: Annotated[int | None, option("--limit", help="Use N of them, evenly spread.", min=1)] = None,
+    limit: Annotated[int | None, option("--limit", help="Use N of them, evenly spread over classes.", min=1)] = None,
+    batch_size: Annotated[
+        int | None, option("--batch-size", help="Images a batch, for accuracy only.  [default: by runtime]", min=1)
+    ] = None,
     runs: Annotated[
         int | None,
         option("--runs", help="Timed runs of each row.  [default: 1000; with --target-ci at least 250]", min=1),
@@ -173,6 +179,9 @@ def compare(
     out: Annotated[
         Path | None, option("--out", help="The run directory.  [default: runs/TIME-NAME]", metavar="DIR")
     ] = None,
+    resume: Annotated[
+        Path | None, option("--resume", help="Go on with an interrupted run, as it was begun.", metavar="RUN")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 where a row is unavailable too.")] = False,
     calibration: Calibration = None,
     calibration_images: CalibrationImages = None,
@@ -188,6 +197,7 @@ def compare(
     interpolation: Interp = None,
     mean: Mean = None,
     std: Std = None,
+    preprocess: Preprocessed = None,
     threads: Threads = None,
     timeout: Timeout = 300.0,
     cache_dir: CacheDir = None,
@@ -196,12 +206,16 @@ def compare(
 
     Example: rtbench compare model.pt --runtimes torch,ort --data /data/imagenet/val
     """
+    if resume and context.obj is None:
+        _resume(context, resume)
+        return
     from rtbench import api
     from rtbench.options import CalibrationOptions
     from rtbench.report.table import render_table
     from rtbench.sample import ARCH
 
-    place = out or api.default_run_path(models[0] if models else ARCH)
+    resumed: Path | None = context.obj
+    place = resumed or out or api.default_run_path(models[0] if models else ARCH)
     with progress_bar() as progress:
         run = api.compare(
             *models or (),
@@ -209,6 +223,7 @@ def compare(
             precisions=parse_precisions(precisions),
             data=data,
             limit=limit,
+            batch_size=batch_size,
             runs=runs,
             target_ci=parse_percent("--target-ci", target_ci) if target_ci else None,
             max_time_s=max_time,
@@ -217,8 +232,9 @@ def compare(
             baseline=baseline,
             reference=reference,
             out=place,
+            resume=resumed is not None,
             options=model_options(
-                arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std
+                arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std, preprocess
             ),
             calibration=CalibrationOptions(folder=calibration, images=calibration_images, method=calibration_method),
             engines=engine_options(recipe, build_repeats),
@@ -231,6 +247,34 @@ def compare(
     show(render_table(run))
     say(f"Everything is kept in {place}; {place / 'report.html'} shows it.")
     context.exit(_exit_code(run, strict=strict))
+
+
+def _resume(context: typer.Context, run: Path) -> None:
+    """Run the command again that `run` was begun with, in the folder that it was begun in.
+
+    UsageError where options or models given now are not those given then.
+    """
+    import os
+
+    from rtbench.runs import read_command
+
+    run = run.resolve()
+    arguments, folder = read_command(run)
+    begun = context.command.make_context("compare", arguments[1:], obj=run)
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        said = context.get_parameter_source(name)
+        if name != "resume" and said and said.name == "COMMANDLINE" and context.params[name] != begun.params[name]:
+            raise UsageError(
+                f"{parameter.opts[0]} is {context.params[name]}, and {begun.params[name]} when {run} was begun",
+                "leave it out, or start a new run",
+            )
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise UsageError(f"{run} was begun in {folder}: {error.strerror}", "start a new run") from None
+    with begun:
+        context.command.invoke(begun)
 
 
 for command in (report, diff, history):
@@ -265,6 +309,47 @@ def doctor() -> None:
     with progress_bar() as progress:
         findings = examine(progress)
     show(render_findings(findings, read_environment(available_cores())))
+
+
+cache = typer.Typer(help="The decoded images that comparisons share.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(cache, name="cache")
+
+
+@cache.command("list")
+def list_cache(cache_dir: CacheDir = None) -> None:
+    """Say what the cache holds, the last used first."""
+    from rtbench.image_cache import list_entries
+    from rtbench.report.cached import render_entries
+
+    show(render_entries(list_entries(cache_dir or default_cache())))
+
+
+@cache.command("size")
+def size_cache(cache_dir: CacheDir = None) -> None:
+    """Print how many bytes the cache takes on disk."""
+    from rtbench.image_cache import list_entries
+
+    typer.echo(sum(entry.size_bytes for entry in list_entries(cache_dir or default_cache())))
+
+
+@cache.command("prune")
+def prune_cache(
+    unused_days: Annotated[int, option("--unused-days", help="Keep what was used more recently.", min=0)] = 30,
+    cache_dir: CacheDir = None,
+) -> None:
+    """Remove what was not used for a while and is not in use; with --unused-days 0, everything.
+
+    Images are decoded again when they are needed.
+    """
+    import time
+
+    from rtbench.image_cache import prune
+
+    removed, in_use = prune(cache_dir or default_cache(), time.time() - 86400 * unused_days)
+    freed = sum(entry.size_bytes for entry in removed) / 2**20
+    typer.echo(f"removed {len(removed)} entries, {freed:.0f} MiB")
+    for entry in in_use:
+        typer.echo(f"{entry.path} is in use and was kept", err=True)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from rtbench.errors import UsageError
-from rtbench.terms import CalibrationMethod, Format, Interpolation, Precision
+from rtbench.terms import CalibrationMethod, Format, Interpolation, Precision, Preprocess
 
 if TYPE_CHECKING:
     from rtbench.options import EngineOptions, ModelOptions
@@ -62,6 +62,9 @@ Threads = Annotated[
     int | None, option("--threads", help="Threads for every runtime.  [default: physical cores]", min=1)
 ]
 Timeout = Annotated[float, option("--timeout", help="Seconds of silence after which a worker process counts as hung.")]
+Preprocessed = Annotated[
+    Preprocess | None, option("--preprocess", help="Whose resize: torch's, or tf for the baseline's TensorFlow recipe.")
+]
 CacheDir = Annotated[Path | None, option("--cache-dir", help="Where decoded images are kept.", metavar="DIR")]
 Output = Annotated[Path | None, option("--output", help="Write there instead of to stdout.", metavar="FILE")]
 
@@ -119,6 +122,7 @@ def model_options(
     interpolation: Interpolation | None,
     mean: str | None,
     std: str | None,
+    preprocess: Preprocess | None,
 ) -> ModelOptions:
     from rtbench.options import ModelOptions
 
@@ -135,6 +139,7 @@ def model_options(
         interpolation=interpolation,
         mean=_triple("--mean", mean),
         std=deviation,
+        preprocess=preprocess,
     )
 
 
@@ -147,3 +152,9 @@ def parse_percent(name: str, text: str) -> float:
     if not 0 < value < 1:
         raise UsageError(f"{name} {text} is no share between 0 and 1", f"write {name} 1%")
     return value
+
+
+def default_cache() -> Path:
+    import platformdirs
+
+    return platformdirs.user_cache_path("rtbench") / "images"

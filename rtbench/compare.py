@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import cast
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rtbench.accuracy import score_predictions
 from rtbench.baselines import MEASURED, is_torch_fp32, load_baseline, measured_baseline
 from rtbench.conditions import Monitor
 from rtbench.environment import find_gpu, read_environment
 from rtbench.errors import InvalidOutput, UsageError
-from rtbench.fidelity import judge, require_outputs
+from rtbench.evaluate import predict_row, score_accuracy
+from rtbench.fidelity import judge, require_outputs, require_varied
 from rtbench.plan import Plan, PlannedRow, default_choices, plan_rows, prepare_all, require_some_row
 from rtbench.prepare import Prepared, Progress
 from rtbench.records import Dataset, Run
+from rtbench.resume import INTERRUPTED, take_up
 from rtbench.runs import RunDirectory
 from rtbench.runtimes import choose
 from rtbench.scores import score_rows, torch_row_for
@@ -26,7 +23,7 @@ from rtbench.worker import Worker
 
 
 def compare(plan: Plan, directory: RunDirectory, progress: Progress) -> Run:
-    """Measure every row and keep everything in the run directory.
+    """Measure every row and keep everything in the run directory, or go on with what is kept there.
 
     UsageError comes before anything is measured. A row's failure is that row's alone. Ctrl-C
     ends the measuring and keeps what is measured: the run returned is then not `complete`.
@@ -49,6 +46,8 @@ def compare(plan: Plan, directory: RunDirectory, progress: Progress) -> Run:
         dataset=_dataset(everything[0]),
         rows=[row.record for row in rows],
     )
+    if directory.kept:
+        run = take_up(directory.kept, run, rows, plan.sampling, directory)
     return _Measuring(plan, rows, directory, run, progress).run_all()
 
 
@@ -61,6 +60,8 @@ def _dataset(prepared: Prepared) -> Dataset:
         classes=images.classes,
         labels=images.labels,
         fingerprint=prepared.images.fingerprint,
+        available=images.available,
+        unreadable=list(prepared.images.unreadable.values()),
         sample=images.sample,
     )
 
@@ -79,13 +80,14 @@ class _Measuring:
             for row in self._live():
                 row.attempt(self._open)
                 row.attempt(self._predict)
+                score_accuracy(self._rows, self._directory)
                 self._save(complete=False)
-            self._score_predictions()
             plan = self._plan
             monitor = Monitor(gpu=self._run.environment.gpu is not None)
             Timing(self._live(), plan.sampling, self._directory, monitor, self._progress).run()
             finished = True
         except KeyboardInterrupt:
+            score_accuracy(self._rows, self._directory)
             self._end_interrupted()
         finally:
             for row in self._rows:
@@ -122,54 +124,34 @@ class _Measuring:
             warnings=[*row.record.warnings, *info.warnings],
             timed=f"(1, 3, {side}, {side}) float32 in host memory to (1, {classes}) float32 logits in host memory",
         )
-        outputs = row.worker.call("logits", prepared.fidelity_indices, on_progress=self._report(f"check {row.id}"))
+        if row.record.fidelity is None:
+            self._check(row)
+
+    def _check(self, row: PlannedRow) -> None:
+        prepared = row.prepared
+        outputs = row.running.call("logits", prepared.fidelity_indices, on_progress=self._report(f"check {row.id}"))
         require_outputs(outputs, len(prepared.fidelity_indices), prepared.model.classes)
         if prepared.reference is not None:
             status, fidelity = judge(prepared.reference, outputs, row.record.precision)
             row.update(fidelity=fidelity)
             if status == "invalid":
                 raise InvalidOutput(fidelity.verdict)
+        else:
+            require_varied(outputs)
 
     def _predict(self, row: PlannedRow) -> None:
-        labelled = row.prepared.image_set.labelled
-        if not labelled:
-            return
-        assert row.worker
-        row.predictions = cast(
-            "NDArray[np.int32]",
-            row.worker.call("predict", labelled, on_progress=self._report(f"accuracy of {row.id}")),
-        )
-        files = [row.prepared.image_set.files[index] for index in labelled]
-        names, labels = [file.name for file in files], [file.label or 0 for file in files]
-        self._directory.save_predictions(row.id, names, labels, row.predictions)
-        unanswered = int((row.predictions[:, 0] < 0).sum())
-        if unanswered:
-            raise InvalidOutput(f"output has NaN or infinity for {unanswered} of {len(labelled)} images")
-
-    def _score_predictions(self) -> None:
-        for row in self._rows:
-            if row.predictions is None or row.record.status != "ok":
-                continue
-            own = next(
-                (
-                    other.predictions[:, 0]
-                    for other in self._rows
-                    if other.prepared is row.prepared and is_torch_fp32(other.record) and other.predictions is not None
-                ),
-                None,
-            )
-            files = row.prepared.image_set.files
-            labels = np.array([files[index].label for index in row.prepared.image_set.labelled], dtype=np.int32)
-            row.update(accuracy=score_predictions(row.predictions, labels, own))
+        predict_row(row, self._directory, self._plan.batch_size, self._report(f"accuracy of {row.id}"))
 
     def _end_interrupted(self) -> None:
         for row in self._live():
             done = sum(len(samples) for samples in row.rounds.values())
-            if done:
-                words = f"interrupted after {done} of {self._plan.sampling.runs} runs"
-                row.update(warnings=[*row.record.warnings, words])
-            else:
-                row.end("failed", "interrupted before it was measured")
+            labelled = len(row.prepared.image_set.labelled)
+            if row.predictions and len(row.predictions) < labelled:
+                row.warn(f"interrupted: its accuracy is that of the first {len(row.predictions)} of {labelled} images")
+            elif done:
+                row.warn(f"interrupted after {done} of {self._plan.sampling.runs} runs")
+            elif not row.predictions:
+                row.end("failed", INTERRUPTED)
 
     def _report(self, what: str) -> Callable[[int, int], None]:
         return lambda done, total: self._progress(what, done, total)

@@ -1,107 +1,108 @@
-"""Where images and their labels come from."""
+"""Where images and their labels come from: recognised by looking at what is there."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from importlib import resources
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import IO
 
-from PIL import Image, UnidentifiedImageError
-
+from rtbench.archives import parquet_images, parquet_shards, tar_images, webdataset_samples
 from rtbench.errors import UsageError
+from rtbench.ground_truth import GroundTruth, find_ground_truth, wnid_classes
+from rtbench.images import SUFFIXES, ImageFile, ImageSet
 
-SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".tif", ".tiff"})
-Box = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """One image: a file, or a box of it (left, upper, right, lower in pixels)."""
-
-    path: Path
-    name: str
-    label: int | None = None
-    box: Box | None = None
-
-    def decode(self, content: IO[bytes]) -> Image.Image:
-        """RGB pixels from the file's bytes; raises UsageError, naming the file, where they are no image."""
-        try:
-            with Image.open(content) as image:
-                rgb: Image.Image = image.convert("RGB")
-        except UnidentifiedImageError:
-            raise UsageError(f"{self.path} is no image", "remove or replace it") from None
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UsageError(f"{self.path} cannot be read as an image: {error}", "remove or replace it") from None
-        if self.box:
-            rgb = rgb.crop(self.box)
-        return rgb
+KAGGLE_IMAGES = "ILSVRC/Data/CLS-LOC/val"
+SPLIT_FOLDERS = ("val", "validation", "train", "test")
 
 
-@dataclass(frozen=True)
-class ImageSet:
-    """Images in a fixed order. `labels` says how labels were read; `classes` is the number of folders."""
-
-    source: str
-    files: tuple[ImageFile, ...]
-    labels: str = "none"
-    classes: int | None = None
-    sample: bool = False
-
-    def spread(self, count: int) -> ImageSet:
-        """`count` of the images, evenly spread over the order, or all where there are no more."""
-        return replace(self, files=tuple(self.files[i] for i in spread_indices(len(self.files), count)))
-
-    def unlabelled(self) -> ImageSet:
-        """The same images without their labels."""
-        return replace(self, files=tuple(replace(file, label=None) for file in self.files), labels="none")
-
-    @property
-    def labelled(self) -> list[int]:
-        """Indices of the images that have a label."""
-        return [index for index, file in enumerate(self.files) if file.label is not None]
+def read_images(path: Path) -> ImageSet:
+    """Every image of a folder, a tar or parquet files, unlabelled, in the order of their names."""
+    path = require_source(path)
+    shards = _shards(path)
+    files = tuple(_in_shards(shards)) if shards else tuple(sorted(_files_below(path), key=_by_parts))
+    if not files:
+        raise _no_images(path)
+    return ImageSet(str(path), files).unlabelled() if shards else ImageSet(str(path), files)
 
 
-def spread_indices(total: int, count: int) -> list[int]:
-    """At most `count` indices below `total`, evenly spread, increasing, the same every time."""
-    if count >= total:
-        return list(range(total))
-    return [index * total // count for index in range(count)]
+def read_labelled(path: Path, classes: int) -> ImageSet:
+    """The images at `path` with their labels, in whichever form they lie there.
 
-
-def imagenet_wnids() -> list[str]:
-    """The 1000 WordNet ids of ImageNet-1k in class order."""
-    return (resources.files("rtbench") / "data" / "imagenet_wnids.txt").read_text(encoding="ascii").split()
-
-
-def read_images(folder: Path) -> ImageSet:
-    """Every image below a folder, unlabelled, in the order of their paths."""
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder", "name a folder of images")
-    paths = sorted(
-        Path(parent, name)
-        for parent, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if Path(name).suffix.lower() in SUFFIXES
-    )
-    if not paths:
-        raise UsageError(f"{folder} has no images in it", f"put files ending in {', '.join(sorted(SUFFIXES))} there")
-    return ImageSet(str(folder), tuple(ImageFile(path, path.relative_to(folder).as_posix()) for path in paths))
-
-
-def read_labelled(folder: Path, classes: int) -> ImageSet:
-    """The images below a folder, labelled by the folders they lie in where there are such.
-
-    Folders are read as wnids (`n01440764`), as class indices (`0` … `999`), or by any names in sorted
-    order where there are exactly `classes` of them, the number of the model's outputs. Images that lie
-    directly in `folder` have no labels: fidelity is measured on them, accuracy is not.
+    Folders of classes; images side by side or in ImageNet's own tar, with a ground truth near them;
+    WebDataset shards; parquet shards. Folders are read as wnids (`n01440764`), as class indices (`0` …
+    `999`), or by any names in sorted order where there are exactly `classes` of them, the number of the
+    model's outputs. Images without any labels keep none: fidelity is measured on them, accuracy is not.
     """
+    path = require_source(path)
+    shards = _shards(path)
+    if not shards:
+        return _read_folder(path, classes)
+    if shards[0].suffix == ".parquet":
+        return _labelled(path, "parquet", (image for shard in shards for image in parquet_images(shard)), classes)
+    truth = find_ground_truth(shards[0].parent, classes) if len(shards) == 1 else None
+    if truth is None or any(label is not None for _, label in islice(webdataset_samples(shards[0]), 1)):
+        return _labelled(path, "webdataset", _webdataset(shards), classes)
+    return _by_truth(path, tar_images(shards[0]), truth, classes)
+
+
+def require_source(path: Path) -> Path:
+    """What to read of what the user named: a file, a folder, or the validation images within it."""
+    if not path.exists() or not (path.is_dir() or path.suffix in (".tar", ".parquet")):
+        raise UsageError(f"{path} is not a folder", "name a folder of images, a .tar or a .parquet file")
+    if not path.is_dir():
+        return path
+    if (path / KAGGLE_IMAGES).is_dir():
+        return path / KAGGLE_IMAGES
+    folders = {entry.name for entry in os.scandir(path) if entry.is_dir()}
+    if folders and folders <= set(SPLIT_FOLDERS):
+        return path / next(name for name in SPLIT_FOLDERS if name in folders)
+    return path
+
+
+def _shards(path: Path) -> list[Path]:
+    """The parquet or tar files that hold the images, none where they lie in folders."""
+    if path.is_file():
+        return [path]
+    return parquet_shards(path) or sorted(path.glob("*.tar"))
+
+
+def _in_shards(shards: Sequence[Path]) -> Iterator[ImageFile]:
+    for shard in shards:
+        yield from tar_images(shard) if shard.suffix == ".tar" else parquet_images(shard)
+
+
+def _by_parts(file: ImageFile) -> list[str]:
+    return file.name.split("/")
+
+
+def _files_below(folder: Path) -> Iterator[ImageFile]:
+    root = str(folder)
+    for parent, _, names in os.walk(root, followlinks=True):
+        inside = os.path.relpath(parent, root).replace(os.sep, "/")
+        for name in names:
+            if os.path.splitext(name)[1].lower() in SUFFIXES:  # noqa: PTH122 - fifty thousand Paths are slow
+                yield ImageFile(os.path.join(parent, name), name if inside == "." else f"{inside}/{name}")  # noqa: PTH118
+
+
+def _no_images(path: Path) -> UsageError:
+    if path.is_file():
+        return UsageError(f"{path} has no images in it", "name another")
+    found = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in os.scandir(path))
+    return UsageError(
+        f"{path} has no images in it: looked for image files in it or in folders of classes, .tar and .parquet files,"
+        f" found {_few(found) if found else 'nothing'}",
+        f"put files ending in {', '.join(sorted(SUFFIXES))} there",
+    )
+
+
+def _read_folder(folder: Path, classes: int) -> ImageSet:
     images = read_images(folder)
     names = sorted({file.name.split("/")[0] for file in images.files if "/" in file.name})
     if not names:
-        return images
+        truth = find_ground_truth(folder, classes)
+        return _by_truth(folder, images.files, truth, classes) if truth else images
     loose = next((file for file in images.files if "/" not in file.name), None)
     if loose:
         raise UsageError(
@@ -112,8 +113,51 @@ def read_labelled(folder: Path, classes: int) -> ImageSet:
     return replace(images, files=files, labels=how, classes=len(names))
 
 
+def _by_truth(path: Path, images: Iterable[ImageFile], truth: GroundTruth, classes: int) -> ImageSet:
+    files = sorted(images, key=_by_parts)
+    labelled = (
+        replace(file, label=truth.label_of(file.name, position, len(files))) for position, file in enumerate(files)
+    )
+    return _labelled(path, truth.how, labelled, classes)
+
+
+def _webdataset(shards: Sequence[Path]) -> Iterator[ImageFile]:
+    wnids = wnid_classes()
+    for shard in shards:
+        for image, written in webdataset_samples(shard):
+            if isinstance(written, str) and written not in wnids:
+                raise UsageError(
+                    f"{image.name} in {shard} has the label {written!r}, neither a class index nor a wnid",
+                    "write class indices",
+                )
+            yield replace(image, label=wnids[written] if isinstance(written, str) else written)
+
+
+def _labelled(path: Path, how: str, images: Iterable[ImageFile], classes: int) -> ImageSet:
+    """An image set of what carries its labels along, all of it or nothing."""
+    files = tuple(images)
+    if not files:
+        raise _no_images(path)
+    labels = {file.label for file in files}
+    if labels == {None}:
+        return ImageSet(str(path), files)
+    bare = [file.name for file in files if file.label is None]
+    if bare:
+        raise UsageError(
+            f"{len(bare)} of {len(files)} images in {path} have no label by {how} ({_few(bare)})",
+            "add their labels or take those images away",
+        )
+    worst = max(label for label in labels if label is not None)
+    if worst >= classes:
+        raise UsageError(
+            f"{path} has the label {worst}, which is no class of a model with {classes} outputs",
+            f"labels must be 0 to {classes - 1}",
+        )
+    return ImageSet(str(path), files, labels=how, classes=len(labels))
+
+
 def _label_folders(names: list[str], classes: int, folder: Path) -> tuple[str, dict[str, int]]:
-    wnids = {wnid: index for index, wnid in enumerate(imagenet_wnids())}
+    wnids = wnid_classes()
     known = [name for name in names if name in wnids]
     if known and classes == len(wnids):
         stranger = next((name for name in names if name not in wnids), None)

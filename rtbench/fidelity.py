@@ -30,6 +30,12 @@ def require_outputs(outputs: Array, images: int, classes: int) -> None:
         raise InvalidOutput(f"output has NaN or infinity for {wrong} of {images} images")
 
 
+def require_varied(outputs: Array) -> None:
+    """Raise InvalidOutput where several images gave the very same output."""
+    if len(outputs) > 1 and (outputs == outputs[0]).all():
+        raise InvalidOutput(f"output is the same for all of {len(outputs)} images")
+
+
 def judge(reference: Array, outputs: Array, precision: Precision) -> tuple[Literal["ok", "invalid"], Fidelity]:
     """Compare outputs with the model's own, both (N, classes) and finite, over the same images.
 
@@ -80,6 +86,12 @@ def judge(reference: Array, outputs: Array, precision: Precision) -> tuple[Liter
         judged=judged,
         verdict=verdict,
     )
+
+
+def within_rounding(outputs: Array, others: Array, precision: Precision) -> bool:
+    """Whether two outputs of one shape differ by no more than this precision's rounding may cause."""
+    first, second = outputs.astype(np.float64), others.astype(np.float64)
+    return bool(_rms(first - second) <= ROUNDING[precision] * _rms(second))
 
 
 def _rms(values: NDArray[np.float64]) -> float:

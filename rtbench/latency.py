@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -126,11 +126,13 @@ def measure_rounds(
     sizes: Iterable[int],
     time_row: Callable[[str, int], Timed | None],
     seed: int = 0,
+    kept: Container[tuple[str, int]] = frozenset(),
 ) -> Iterator[Block]:
     """Visit the rows in a freshly shuffled order, a block each, a round for each of `sizes`.
 
     `time_row(row, runs)` times one block and returns None when its row has failed: it is not asked
     again and the others go on. `sizes` is read round by round, after the round before is handed over.
+    `kept`: rows and rounds that an earlier sitting has timed.
     """
     shuffler = random.Random(seed)
     live = list(rows)
@@ -140,6 +142,8 @@ def measure_rounds(
         order = list(live)
         shuffler.shuffle(order)
         for position, row in enumerate(order):
+            if (row, number) in kept:
+                continue
             timed = time_row(row, size)
             if timed is None:
                 live.remove(row)

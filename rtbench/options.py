@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rtbench.preprocessing import tf_recipe
 from rtbench.records import Preprocessing, RecipeCalibration, Record, Triple
-from rtbench.terms import CalibrationMethod, Interpolation
+from rtbench.terms import CalibrationMethod, Interpolation, Preprocess
 
 
 class ModelOptions(Record):
@@ -18,9 +19,12 @@ class ModelOptions(Record):
     interpolation: Interpolation | None = None
     mean: Triple | None = None
     std: Triple | None = None
+    preprocess: Preprocess | None = None
 
     def override(self, recipe: Preprocessing) -> Preprocessing:
         """`recipe` with the user's own words in place; a new input size keeps the share that is cropped."""
+        if self.preprocess == "tf" and recipe.preprocess != "tf":
+            recipe = tf_recipe(recipe)
         said = self.model_dump(include={"input_size", "resize", "interpolation", "mean", "std"}, exclude_none=True)
         if not said:
             return recipe

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rtbench.accuracy import Predictions
 from rtbench.conditions import Observed
 from rtbench.errors import InvalidOutput, RtbenchError, RuntimeUnavailable, UsageError
 from rtbench.options import CalibrationOptions, EngineOptions, ModelOptions
@@ -53,6 +54,8 @@ class Plan:
     command: tuple[str, ...]
     data: Path | None = None
     limit: int | None = None
+    batch_size: int | None = None
+    """Images a batch in the accuracy pass; None: chosen for each row. Latency is always batch 1."""
     reference: str | None = None
     model: ModelOptions = field(default_factory=ModelOptions)
     calibration: CalibrationOptions = field(default_factory=CalibrationOptions)
@@ -67,7 +70,8 @@ class PlannedRow:
     prepared: Prepared
     choice: RuntimeChoice
     worker: Worker | None = None
-    predictions: NDArray[np.int32] | None = None
+    predictions: Predictions | None = None
+    batch_size: int = 1
     rounds: dict[int, NDArray[np.float64]] = field(default_factory=dict)
     """Milliseconds by the host's clock, by the number of the round."""
     device_rounds: dict[int, NDArray[np.float64]] = field(default_factory=dict)
@@ -103,6 +107,9 @@ class PlannedRow:
 
     def update(self, **fields: Any) -> None:
         self.record = self.record.model_copy(update=fields)
+
+    def warn(self, warning: str) -> None:
+        self.update(warnings=[*self.record.warnings, warning])
 
     def end(self, status: Status, reason: str) -> None:
         self.update(status=status, reason=reason)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtbench import artifacts, sample
-from rtbench.datasets import ImageSet, read_images, read_labelled, spread_indices
+from rtbench.datasets import read_images, read_labelled, require_source
 from rtbench.environment import find_gpu
 from rtbench.errors import ExportFailed, InvalidOutput, RuntimeUnavailable, UsageError, WorkerFailed
 from rtbench.export.tensorrt import SOURCES
 from rtbench.fidelity import judge, require_outputs
 from rtbench.image_cache import CachedImages, cache_images
+from rtbench.images import ImageSet, spread_indices
 from rtbench.options import CalibrationOptions, EngineOptions, ModelOptions
 from rtbench.recipes import choose_recipes
 from rtbench.records import Artifact, Calibration, Check, Model, Recipe, RecipeCalibration
@@ -31,6 +32,7 @@ EXPORTED: tuple[Format, ...] = ("onnx", "onnx_trt", "engine")
 """The formats that a model can be exported to."""
 FIDELITY_IMAGES = 256
 CHECK_IMAGES = 64
+"""Enough to tell right from wrong; the accuracy pass says the rest where it has FIDELITY_IMAGES and more."""
 EXPORT_TIMEOUT_S = 3600.0
 ORT_ON_CPU = ("ort", "cpu")
 
@@ -89,14 +91,16 @@ def prepare(
     recipes = choose_recipes(engines.recipes, precisions, find_gpu()) if "engine" in formats else []
     if calibration.folder:
         read_images(calibration.folder)  # found wanting now, not after the export
-    if data and not data.is_dir():
-        raise UsageError(f"{data} is not a folder", "give --data a folder of images")
+    if data:
+        require_source(data)
     exporter = _Exporting(source, options, reference, place, progress)
     with exporter:
         model, direct = exporter.load()
-        image_set = _images(data, limit, model)
+        image_set = read_images(data) if data and export_only else _images(data, limit, model)
         cached = _cache(image_set, model, place, progress)
-        indices = spread_indices(cached.count, FIDELITY_IMAGES)
+        readable = cached.readable
+        judged = CHECK_IMAGES if len(image_set.labelled) >= FIDELITY_IMAGES else FIDELITY_IMAGES
+        indices = [readable[position] for position in spread_indices(len(readable), judged)]
         outputs = exporter.call("reference", cached.path, indices, model.preprocessing)
         folder = place.folder or artifacts.artifact_folder(place.engines, model)
         prepared = Prepared(model, folder, image_set, cached, indices, outputs, [])
@@ -113,7 +117,8 @@ def prepare(
             if precision != "fp32":
                 recipe = next((each for each in buildable if (kind, precision) == SOURCES[each.precision]), None)
                 how = calibration.completed(recipe.calibration if recipe else None)
-                described, images = _calibrate_with(calibration.folder, how, data, image_set, model, place, progress)
+                measured_on = replace(image_set, files=tuple(image_set.files[index] for index in readable))
+                described, images = _calibrate_with(calibration.folder, how, data, measured_on, model, place, progress)
             try:
                 made = exporter.call("export_onnx", folder, precision, described, images, kind)
             except (ExportFailed, WorkerFailed) as error:
@@ -203,7 +208,7 @@ class _Exporting:
     def _start(self) -> Worker:
         log = self._place.logs / "export.log"
         host = "rtbench.export.exporter:Exporter"
-        return Worker(host, log=log, timeout_s=EXPORT_TIMEOUT_S, threads=self._place.threads)
+        return Worker(host, log=log, timeout_s=EXPORT_TIMEOUT_S, threads=self._place.threads, timed=False)
 
     def __enter__(self) -> _Exporting:
         return self
@@ -243,6 +248,8 @@ def _calibrate_with(
     else:
         chosen = sample.calibration_crops(how.images)
     cached = _cache(chosen, model, place, progress)
+    if cached.unreadable:
+        raise UsageError(next(iter(cached.unreadable.values())), "remove or replace it, calibration needs every image")
     return Calibration(
         source=chosen.source,
         method=how.method,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from rtbench.errors import UsageError
-from rtbench.terms import CalibrationMethod, Format, Interpolation, Library, Precision, Status
+from rtbench.terms import CalibrationMethod, Format, Interpolation, Library, Precision, Preprocess, Status
 
 SCHEMA_VERSION: Literal[1] = 1
 Triple = tuple[float, float, float]
@@ -31,6 +31,8 @@ class Preprocessing(Record):
     mean: Triple
     std: Triple
     colour_order: Literal["RGB"] = "RGB"
+    preprocess: Preprocess = "torch"
+    """Whose resize it is: torchvision's, or TensorFlow's, which squashes the image to a square."""
     source: str
     """Who says so, in words for the report."""
 
@@ -203,6 +205,10 @@ class Dataset(Record):
     labels: str
     """How labels were read: wnid, index, folder order, or none."""
     fingerprint: str
+    available: int | None = None
+    """How many images there were, where `--limit` took a part of them."""
+    unreadable: list[str] = []
+    """Why each image that could not be read could not, with its name."""
     sample: bool = False
     """True for the built-in sample: a smoke test, never a score."""
 
@@ -282,6 +288,32 @@ class Comparison(Record):
     verdict: Literal["faster", "slower", "no difference shown"]
 
 
+class ClassLoss(Record):
+    """How many of a class's images the model's own row had right, and this row has."""
+
+    label: int
+    name: str
+    images: int
+    own_right: int
+    right: int
+
+
+class Difference(Record):
+    """A row's top-1 minus that of the model's own row (torch/fp32), on the same images.
+
+    `lost` were right there and are wrong here, `gained` the reverse, `flipped` got another class at all.
+    """
+
+    images: int
+    top1: float
+    top1_ci95: Interval
+    lost: int
+    gained: int
+    mcnemar_p: float
+    flipped: int
+    worst_classes: list[ClassLoss]
+
+
 class Accuracy(Record):
     images: int
     top1: float
@@ -291,6 +323,10 @@ class Accuracy(Record):
     top5_ci95: Interval | None
     agreement: float | None
     """Same top-1 as the torch/fp32 row of this model on the same images; None without that row."""
+    unreadable: int = 0
+    """How many of the images could not be read; they count as wrong."""
+    batch_size: int = 1
+    difference: Difference | None = None
 
 
 class Scores(Record):
@@ -337,6 +373,8 @@ class Run(Record):
     command: list[str]
     complete: bool
     """False while measuring, and for good where the run was interrupted."""
+    resumed: list[str] = []
+    """When it was taken up again after an interruption."""
     environment: Environment
     models: list[Model]
     baseline: Baseline | None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
 import io
 import json
+import os
 import shutil
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,34 +19,59 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from rtbench.accuracy import TOP, Predictions
 from rtbench.artifacts import check_writable, write_text
 from rtbench.errors import UsageError
 from rtbench.latency import Block
 from rtbench.records import SCHEMA_VERSION, Run
 
-RESULT, SAMPLES = "result.json", "samples.csv"
+RESULT, SAMPLES, COMMAND = "result.json", "samples.csv", "command.json"
+FLIP_COLUMNS = ("file", "label", "own_top1", "own_confidence", "top1", "confidence")
 UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = ()
 """For each schema version from 1 on, what makes a `result.json` of it one of the next version."""
 SAMPLE_COLUMNS = ("row", "round", "position", "start_ns", "duration_ns", "device_ms")
 
 
 class RunDirectory:
-    """A new run directory; UsageError where `path` has files in it already or cannot be written."""
+    """A new run directory; UsageError where `path` has files in it already or cannot be written.
 
-    def __init__(self, path: Path) -> None:
+    With `resume`, one that an interrupted comparison left, of which `kept` is what it had measured (None
+    where it had not come to measuring). No two processes have one at the same time.
+    """
+
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        self.path = path
+        self.kept: Run | None = None
+        self._resumed = resume
+        if resume:
+            self.kept = _interrupted_run(path)
+        else:
+            self._made = self._make()
+        descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"{path} is being measured by another process", "wait for it, or end it") from None
+
+    def _make(self) -> list[Path]:
+        path = self.path
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UsageError(f"{path} is there already and not an empty folder", "choose another --out")
-        self.path = path
         check_writable(path)
-        self._made = [folder for folder in (path, *path.parents) if not folder.exists()]
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"cannot write to {path}: {error.strerror}", "choose another --out") from None
+        return made
 
     def discard(self) -> None:
         """Take back what was made, for a comparison that never came to measuring."""
+        if self._resumed:
+            return
         shutil.rmtree(self.logs, ignore_errors=True)
+        (self.path / COMMAND).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # another run lies there by now
             for folder in self._made:
                 folder.rmdir()
@@ -58,6 +86,10 @@ class RunDirectory:
     def save(self, run: Run) -> None:
         write_text(self.path / RESULT, run.model_dump_json(indent=2))
 
+    def save_command(self, arguments: Sequence[str]) -> None:
+        """Keep what was asked for and where, for `--resume`."""
+        write_text(self.path / COMMAND, json.dumps({"arguments": list(arguments), "folder": str(Path.cwd())}, indent=2))
+
     def save_report(self, name: str, text: str) -> None:
         write_text(self.path / name, text)
 
@@ -65,24 +97,87 @@ class RunDirectory:
         """Add a block's raw samples to `samples.csv`; times are the host's monotonic clock, but `device_ms` is
         the device's, empty where it has none."""
         path = self.path / SAMPLES
-        new = not path.exists()
+        text = _sample_lines(block) if path.exists() else _line(SAMPLE_COLUMNS) + _sample_lines(block)
         with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(SAMPLE_COLUMNS)
-            for start, duration, device in zip(block.starts_ns, block.durations_ns, block.device_ms, strict=True):
-                on_device = "" if np.isnan(device) else f"{device:.6f}"
-                writer.writerow((block.row, block.round, block.position, int(start), int(duration), on_device))
+            file.write(text)
 
-    def save_predictions(
-        self, row: str, names: Sequence[str], labels: Sequence[int], predictions: NDArray[np.int32]
+    def take_samples(self, size_of: Callable[[int], int]) -> dict[str, list[Block]]:
+        """The whole blocks of `samples.csv` by row; one that a kill has cut, which has not the size that
+        blocks of its round have, is taken out of the file."""
+        path = self.path / SAMPLES
+        if not path.exists():
+            return {}
+        whole = [block for block in _read_blocks(path) if len(block.durations_ns) == size_of(block.round)]
+        text = _line(SAMPLE_COLUMNS) + "".join(_sample_lines(block) for block in whole)
+        if text != path.read_text(encoding="utf-8"):
+            write_text(path, text)
+        by_row: dict[str, list[Block]] = {}
+        for block in whole:
+            by_row.setdefault(block.row, []).append(block)
+        return by_row
+
+    def append_predictions(
+        self, row: str, names: Sequence[str], labels: Sequence[int], predictions: Predictions
     ) -> None:
-        """The row's largest classes for every labelled image, as `predictions/<row>.csv`."""
-        lines = [",".join(["file", "label", *(f"top{rank + 1}" for rank in range(predictions.shape[1]))])]
-        for name, label, best in zip(names, labels, predictions, strict=True):
-            quoted = '"' + name.replace('"', '""') + '"'
-            lines.append(",".join([quoted, str(label), *map(str, best)]))
-        write_text(self.path / "predictions" / f"{file_name(row)}.csv", "\n".join(lines) + "\n")
+        """Add images to the row's `predictions/<row>.csv`."""
+        path = self._predictions(row)
+        path.parent.mkdir(exist_ok=True)
+        text = _prediction_lines(names, labels, predictions)
+        if not path.exists():
+            text = _prediction_header(predictions) + text
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    def read_predictions(self, row: str, names: Sequence[str], labels: Sequence[int], classes: int) -> Predictions:
+        """What `predictions/<row>.csv` holds of these images, from the first on.
+
+        A last line that a kill has cut is taken out of the file. UsageError where it is of other images.
+        """
+        path, top = self._predictions(row), min(TOP, classes)
+        if not path.exists():
+            return Predictions.none(top)
+        text = path.read_bytes().decode(errors="replace")  # a kill may cut a character too
+        lines = list(csv.reader(io.StringIO(text, newline="")))[1:]
+        cut = not text.endswith("\n") or (lines and len(lines[-1]) != top + 3)
+        if cut and lines:
+            lines.pop()
+        count = len(lines)
+        if [line[0] for line in lines] != list(names[:count]):
+            raise UsageError(f"{path} is of other images than these", "start a new run")
+        kept = Predictions(
+            np.array([line[2:-1] for line in lines], dtype=np.int32).reshape(count, top),
+            np.array([line[-1] for line in lines], dtype=np.float32),
+        )
+        if cut:
+            write_text(path, _prediction_header(kept) + _prediction_lines(names[:count], labels[:count], kept))
+        return kept
+
+    def _predictions(self, row: str) -> Path:
+        return self.path / "predictions" / f"{file_name(row)}.csv"
+
+    def save_flipped(self, row: str, lines: Iterable[tuple[str, int, int, float, int, float]]) -> None:
+        """The images whose top-1 is not that of the model's own row, as `flipped/<row>.csv`."""
+        text = [",".join(FLIP_COLUMNS)]
+        for name, label, own, own_confidence, best, confidence in lines:
+            text.append(f"{_quoted(name)},{label},{own},{own_confidence:.6f},{best},{confidence:.6f}")
+        write_text(self.path / "flipped" / f"{file_name(row)}.csv", "\n".join(text) + "\n")
+
+
+def _prediction_header(predictions: Predictions) -> str:
+    ranks = [f"top{rank + 1}" for rank in range(predictions.classes.shape[1])]
+    return ",".join(["file", "label", *ranks, "confidence"]) + "\n"
+
+
+def _prediction_lines(names: Sequence[str], labels: Sequence[int], predictions: Predictions) -> str:
+    classes, confidences = predictions.classes.tolist(), predictions.confidences.tolist()
+    return "".join(
+        f"{_quoted(name)},{label},{','.join(map(str, best))},{confidence:.9g}\n"
+        for name, label, best, confidence in zip(names, labels, classes, confidences, strict=True)
+    )
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def file_name(row: str) -> str:
@@ -123,33 +218,37 @@ def _upgraded(data: Any, file: Path) -> Any:
     return data
 
 
+def _interrupted_run(path: Path) -> Run | None:
+    """The record of a run that can be resumed, None where it had not come to measuring."""
+    read_command(path)
+    run = read_run(path) if (path / RESULT).exists() else None
+    if run and run.complete:
+        raise UsageError(f"{path} is complete, there is nothing to resume", f"rtbench report {path} shows it")
+    return run
+
+
+def read_command(path: Path) -> tuple[list[str], Path]:
+    """The arguments that a run was started with, and the folder that it was started in."""
+    try:
+        kept = json.loads((path / COMMAND).read_text(encoding="utf-8"))
+        return list(kept["arguments"]), Path(kept["folder"])
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path} is no run directory that can be resumed (it has no {COMMAND})", "start a new run"
+        ) from None
+
+
 def read_samples(path: Path) -> dict[str, list[NDArray[np.float64]]]:
     """The raw samples of a run directory: for each row its rounds, in milliseconds."""
     return {row: [block.durations_ns / 1e6 for block in blocks] for row, blocks in read_blocks(path).items()}
 
 
 def read_blocks(path: Path) -> dict[str, list[Block]]:
-    """The raw samples of a run directory as they were measured: for each row its blocks, in order.
-
-    Empty where nothing was timed. A killed run may end in half a line, which is left out.
-    """
-    found: dict[str, dict[int, list[dict[str, str]]]] = {}
-    for line in _lines(path / SAMPLES):
-        found.setdefault(line["row"], {}).setdefault(int(line["round"]), []).append(line)
-    return {
-        row: [
-            Block(
-                row,
-                number,
-                int(lines[0]["position"]),
-                np.array([int(line["start_ns"]) for line in lines], dtype=np.int64),
-                np.array([int(line["duration_ns"]) for line in lines], dtype=np.int64),
-                np.array([float(line.get("device_ms") or "nan") for line in lines]),
-            )
-            for number, lines in rounds.items()
-        ]
-        for row, rounds in found.items()
-    }
+    """The raw samples of a run directory as they were measured: for each row its blocks, in order."""
+    blocks: dict[str, list[Block]] = {}
+    for block in _read_blocks(path / SAMPLES):
+        blocks.setdefault(block.row, []).append(block)
+    return blocks
 
 
 @dataclass(frozen=True)
@@ -178,3 +277,47 @@ def _lines(path: Path) -> list[dict[str, str]]:
         text = file.read()
     whole = text[: text.rfind("\n") + 1]
     return list(csv.DictReader(io.StringIO(whole, newline="")))
+
+
+def _read_blocks(path: Path) -> list[Block]:
+    """Blocks in the order measured, none without the file; a line that a kill has cut is left out."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        text = file.read()
+    lines = list(csv.reader(io.StringIO(text, newline="")))[1:]
+    if not text.endswith("\n") and lines:
+        lines.pop()
+    grouped: dict[tuple[str, int, int], list[list[str]]] = {}
+    for row, number, position, *sample in lines:
+        grouped.setdefault((row, int(number), int(position)), []).append(sample)
+    return [_block(*key, samples) for key, samples in grouped.items()]
+
+
+def _block(row: str, number: int, position: int, samples: list[list[str]]) -> Block:
+    starts, durations, *rest = zip(*samples, strict=True)
+    device = rest[0] if rest else [""] * len(samples)  # earlier versions had none
+    return Block(
+        row,
+        number,
+        position,
+        np.array(starts, dtype=np.int64),
+        np.array(durations, dtype=np.int64),
+        np.array([each or "nan" for each in device], dtype=np.float64),
+    )
+
+
+def _sample_lines(block: Block) -> str:
+    device = ("" if np.isnan(each) else repr(each) for each in block.device_ms.tolist())
+    return "".join(
+        _line((block.row, block.round, block.position, start, duration, on_device))
+        for start, duration, on_device in zip(
+            block.starts_ns.tolist(), block.durations_ns.tolist(), device, strict=True
+        )
+    )
+
+
+def _line(values: Sequence[object]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue()

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from rtbench.datasets import Box, ImageFile, ImageSet
 from rtbench.errors import UsageError
+from rtbench.images import Box, ImageFile, ImageSet
 from rtbench.records import Preprocessing
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ INSTALL = "pip install 'rtbench[sample]'"
 
 def sample_photographs() -> ImageSet:
     """The labelled photographs and CROPS crops of all, the same every time."""
-    labelled = [ImageFile(_photograph(name), name, label) for name, label in LABELLED.items()]
+    labelled = [ImageFile(str(_photograph(name)), name, label) for name, label in LABELLED.items()]
     return ImageSet(
         "built-in sample (scikit-image photographs)",
         (*labelled, *_crops(seed=0, count=CROPS)),
@@ -87,7 +87,7 @@ def _crops(seed: int, count: int) -> list[ImageFile]:
         left = int(generator.integers(0, width - side, endpoint=True))
         top = int(generator.integers(0, height - side, endpoint=True))
         box: Box = (left, top, left + side, top + side)
-        crops.append(ImageFile(path, f"{path.name}[{left},{top},{side}]", box=box))
+        crops.append(ImageFile(str(path), f"{path.name}[{left},{top},{side}]", box=box))
     return crops
 
 

@@ -11,14 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtbench import latency, preprocessing
+from rtbench.accuracy import predict_batch
+from rtbench.crops import Crops
+from rtbench.fidelity import within_rounding
 from rtbench.records import Artifact, MlPerf, Model, Startup
 from rtbench.runtimes import Clock, Session, SessionInfo, load_runtime
-
-TOP = 5
+from rtbench.terms import Precision
 
 
 class SessionHost:
-    """Hosts a session; the parent's calls come in the order open, logits, predict, time_block."""
+    """Hosts a session; the parent's calls come in the order open, logits, batches_agree, predict, stage, time_block."""
 
     _session: Session
 
@@ -37,8 +39,8 @@ class SessionHost:
     ) -> tuple[SessionInfo, Startup]:
         """Load the artifact and run it once, each timed for what it takes to begin."""
         self._recipe = model.preprocessing
-        self._pixels = np.load(images, mmap_mode="r")
-        first = self._normalised(0)
+        self._crops = Crops(images)
+        first = self._normalised([0])
         module = load_runtime(runtime)
         clock = latency.host_clock
         start = clock()
@@ -53,32 +55,30 @@ class SessionHost:
 
         self._session = OrtSession(artifact.path, "cpu", threads, optimise=False)
         self._recipe = model.preprocessing
-        self._pixels = np.load(images, mmap_mode="r")
+        self._crops = Crops(images)
 
     def logits(self, indices: Sequence[int]) -> NDArray[np.float32]:
         """Outputs for these images of the cache, one at a time: (N, classes)."""
         outputs = []
         for done, index in enumerate(indices):
-            outputs.append(self._infer(index))
+            outputs.append(self._infer([index]))
             self._report(done + 1, len(indices))
         return np.concatenate(outputs)
 
-    def predict(self, indices: Sequence[int]) -> NDArray[np.int32]:
-        """The classes of the TOP largest outputs, largest first, for each image: (N, TOP or fewer).
+    def predict(self, indices: Sequence[int], batch_size: int) -> None:
+        """Report the Predictions of these images, batch by batch."""
+        for start in range(0, len(indices), batch_size):
+            self._report(predict_batch(self._infer(indices[start : start + batch_size])))
 
-        An image whose output has NaN gets -1 throughout: no class.
-        """
-        predictions = []
-        for done, index in enumerate(indices):
-            logits = self._infer(index)
-            best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP].astype(np.int32)
-            predictions.append(np.where(np.isfinite(logits).all(), best, np.int32(-1)))
-            self._report(done + 1, len(indices))
-        return np.concatenate(predictions)
+    def batches_agree(self, indices: Sequence[int], precision: Precision) -> bool:
+        """Whether these images give, in one batch, what they give singly, up to rounding."""
+        together = self._infer(indices)
+        alone = np.concatenate([self._infer([index]) for index in indices])
+        return together.shape == alone.shape and within_rounding(together, alone, precision)
 
     def stage(self, index: int) -> None:
         """Make this image the input that is timed."""
-        self._input = self._normalised(index)
+        self._input = self._normalised([index])
 
     def warm_up(self, runs: int | None) -> tuple[int, bool | None]:
         """Run `runs` times untimed, or until the runtime has settled: how often, and whether it has."""
@@ -107,11 +107,11 @@ class SessionHost:
     def _clock(self) -> Clock:
         return self._session.scripted_clock or latency.host_clock
 
-    def _normalised(self, index: int) -> NDArray[np.float32]:
-        return preprocessing.normalise(self._pixels[index : index + 1], self._recipe)
+    def _normalised(self, indices: Sequence[int]) -> NDArray[np.float32]:
+        return preprocessing.normalise(self._crops.take(indices), self._recipe)
 
-    def _infer(self, index: int) -> NDArray[np.float32]:
-        self._session.bind(self._normalised(index))
+    def _infer(self, indices: Sequence[int]) -> NDArray[np.float32]:
+        self._session.bind(self._normalised(indices))
         self._session.run()
         return self._session.fetch()
 

@@ -7,6 +7,7 @@ Format = Literal["state_dict", "torchscript", "pt2", "pickle", "onnx", "onnx_trt
 """onnx_trt: an ONNX in the form that TensorRT takes, where that differs."""
 Status = Literal["ok", "unavailable", "failed", "invalid"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+Preprocess = Literal["torch", "tf"]
 CalibrationMethod = Literal["minmax", "entropy", "percentile"]
 Scenario = Literal["single-stream"]
 ReportFormat = Literal["table", "markdown", "csv", "json", "html"]

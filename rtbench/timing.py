@@ -44,8 +44,9 @@ class Timing:
             sizes = latency.block_sizes(self.sampling.runs)
         else:
             sizes = latency.until(enough, self.sampling.runs)
-        done = 0
-        for block in latency.measure_rounds(list(by_id), sizes, time_row):
+        kept = {(row.id, number) for row in live for number in row.rounds}
+        done = sum(len(samples) for row in live for samples in row.rounds.values())
+        for block in latency.measure_rounds(list(by_id), sizes, time_row, kept=kept):
             by_id[block.row].rounds[block.round] = block.durations_ns / 1e6
             by_id[block.row].device_rounds[block.round] = block.device_ms
             self.directory.append_samples(block)
@@ -62,7 +63,8 @@ class Timing:
                 row.update(warnings=[*row.record.warnings, f"{words}: raise --max-time"])
         if self.sampling.scenario:
             for row in live:
-                row.attempt(self._run_mlperf)
+                if row.record.mlperf is None:
+                    row.attempt(self._run_mlperf)
 
     def _warm_up(self, row: PlannedRow) -> None:
         worker = row.running

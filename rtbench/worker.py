@@ -32,9 +32,10 @@ GRACE_S = 5.0
 
 class Worker:
     """The parent's end. `log` receives everything the child prints; `timeout_s` is the longest silence
-    within a call before the child counts as hung and is killed."""
+    within a call before the child counts as hung and is killed. A child that is not `timed` has OpenMP's
+    threads sleep between their tasks instead of spin, which on a busy machine is several times as fast."""
 
-    def __init__(self, host: str, *, log: Path, timeout_s: float, threads: int) -> None:
+    def __init__(self, host: str, *, log: Path, timeout_s: float, threads: int, timed: bool = True) -> None:
         self._timeout_s = timeout_s
         self._log = log
         self._connection, theirs = Pipe()
@@ -46,7 +47,9 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONSAFEPATH": "1"},
+                env=os.environ
+                | {"OMP_NUM_THREADS": str(threads), "PYTHONSAFEPATH": "1"}
+                | ({} if timed else {"OMP_WAIT_POLICY": "PASSIVE"}),
                 start_new_session=True,  # Ctrl-C is the parent's to handle
             )
 
@@ -64,7 +67,7 @@ class Worker:
             self._connection.send((method, args, kwargs))
             while True:
                 if not self._connection.poll(self._timeout_s):
-                    self._kill()
+                    self.kill()
                     raise WorkerFailed(
                         f"gave no answer for {self._timeout_s:g} s in {method} and was killed", f"see {self._log}"
                     )
@@ -77,7 +80,7 @@ class Worker:
                 elif kind == "error":
                     raise payload
                 else:
-                    self._kill()
+                    self.kill()
                     raise WorkerFailed(f"{payload} in {method}", f"its traceback is in {self._log}")
         except (EOFError, ConnectionError):
             raise WorkerFailed(f"{self._cause_of_death()} in {method}", f"see {self._log}") from None
@@ -96,7 +99,7 @@ class Worker:
         try:
             self._process.wait(GRACE_S)
         except subprocess.TimeoutExpired:
-            self._kill()
+            self.kill()
 
     def __enter__(self) -> Worker:
         return self
@@ -105,10 +108,11 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            self._kill()
+            self.kill()
         self.close()
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """End the child at once; a call that another thread has under way raises WorkerFailed."""
         self._process.kill()
         self._process.wait()
 

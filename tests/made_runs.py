@@ -16,6 +16,7 @@ from rtbench.records import (
     Comparison,
     Conditions,
     Dataset,
+    Difference,
     Environment,
     Fidelity,
     Model,
@@ -25,7 +26,7 @@ from rtbench.records import (
     Startup,
 )
 from rtbench.runs import RunDirectory, file_name
-from rtbench.stats import compare_rounds, summarise_latency, wilson_interval
+from rtbench.stats import compare_rounds, mcnemar_test, paired_interval, summarise_latency, wilson_interval
 
 IMAGES = 400
 LABELS = [index // 40 for index in range(IMAGES)]
@@ -102,6 +103,7 @@ def made_row(row: str, mean_ms: float, wrong: Sequence[int], *, drift: float = 0
                 top1_ci95=wilson_interval(right, IMAGES),
                 top5_ci95=None,
                 agreement=same / IMAGES,
+                difference=None if runtime == "torch" else made_difference(answers, reference),
             ),
             "fidelity": Fidelity(
                 images=IMAGES,
@@ -113,6 +115,22 @@ def made_row(row: str, mean_ms: float, wrong: Sequence[int], *, drift: float = 0
                 verdict="follows the model",
             ),
         }
+    )
+
+
+def made_difference(answers: Sequence[int], reference: Sequence[int]) -> Difference:
+    each = list(zip(answers, reference, LABELS, strict=True))
+    lost = sum(own == label != answer for answer, own, label in each)
+    gained = sum(answer == label != own for answer, own, label in each)
+    return Difference(
+        images=IMAGES,
+        top1=(gained - lost) / IMAGES,
+        top1_ci95=paired_interval(gained, lost, IMAGES),
+        lost=lost,
+        gained=gained,
+        mcnemar_p=mcnemar_test(gained, lost),
+        flipped=sum(answer != own for answer, own, _ in each),
+        worst_classes=[],
     )
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import ImageFolder
 
-from rtbench.datasets import ImageFile, ImageSet, imagenet_wnids, read_images, read_labelled, spread_indices
+from rtbench.datasets import read_images, read_labelled
 from rtbench.errors import UsageError
+from rtbench.ground_truth import imagenet_wnids
+from rtbench.images import ImageFile, ImageSet, spread_indices
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -46,7 +48,7 @@ def test_labels_of_the_imagenet_sample_are_line_numbers_of_its_own_list(imagenet
     lines = (imagenet_sample.parent / "wnids.txt").read_text().split()
     images = read_labelled(imagenet_sample, 1000)
     assert len(images.files) == 500
-    assert all(lines[file.label] == file.path.parent.name for file in images.files)
+    assert all(lines[file.label] == Path(file.path).parent.name for file in images.files)
     assert sorted(file.label for file in images.files) == list(range(0, 1000, 2))
 
 
@@ -62,7 +64,7 @@ def test_folders_of_any_names_are_numbered_as_torchvision_numbers_them(tmp_path:
     images = read_labelled(tmp_path, 6)
     assert (images.labels, images.classes) == ("folder order", 6)
     reference = ImageFolder(str(tmp_path))
-    assert {str(file.path): file.label for file in images.files} == dict(reference.samples)
+    assert {file.path: file.label for file in images.files} == dict(reference.samples)
 
 
 def test_a_thousand_folders_of_other_names_are_numbered_in_order(tmp_path: Path) -> None:
@@ -147,7 +149,7 @@ def test_no_folder_and_no_images_are_told_apart(tmp_path: Path, read) -> None:
 def test_images_are_in_the_order_of_their_paths_without_labels(tmp_path: Path) -> None:
     images = read_images(touch(tmp_path, "b/x.png", "a.png", "b/a.png", "c.png"))
     assert [file.name for file in images.files] == ["a.png", "b/a.png", "b/x.png", "c.png"]
-    assert all(file.label is None and file.path == tmp_path / file.name for file in images.files)
+    assert all(file.label is None and file.path == str(tmp_path / file.name) for file in images.files)
 
 
 @pytest.mark.parametrize("total", [0, 1, 2, 7, 64, 500, 1000])
@@ -167,17 +169,17 @@ def test_spread_indices_are_even_increasing_and_within(total: int) -> None:
 
 
 def test_spreading_a_set_keeps_labels_with_their_images() -> None:
-    files = tuple(ImageFile(Path(f"{index}.png"), f"{index}.png", label=index) for index in range(10))
+    files = tuple(ImageFile(f"{index}.png", f"{index}.png", label=index) for index in range(10))
     whole = ImageSet("here", files, labels="index", classes=10)
     part = whole.spread(4)
     assert [file.label for file in part.files] == [0, 2, 5, 7]
     assert all(file.name == f"{file.label}.png" for file in part.files)
-    assert (part.source, part.labels, part.classes) == ("here", "index", 10)
+    assert (part.source, part.labels, part.classes, part.available) == ("here", "index", 4, 10)
     assert whole.spread(10) == whole.spread(99) == whole
 
 
 def test_labels_can_be_taken_away() -> None:
-    files = (ImageFile(Path("a"), "a", label=3), ImageFile(Path("b"), "b", label=None))
+    files = (ImageFile("a", "a", label=3), ImageFile("b", "b", label=None))
     whole = ImageSet("here", files, labels="index", classes=10)
     assert whole.labelled == [0]
     bare = whole.unlabelled()

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import random
+import resource
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +20,11 @@ import pytest
 from PIL import Image
 
 from rtbench import image_cache as module
-from rtbench.datasets import ImageFile, ImageSet, read_images, read_labelled
+from rtbench.crops import Crops
+from rtbench.datasets import read_images, read_labelled
 from rtbench.errors import UsageError
-from rtbench.image_cache import CachedImages, cache_images
+from rtbench.image_cache import CachedImages, cache_images, list_entries, prune
+from rtbench.images import ImageFile, ImageSet
 from rtbench.preprocessing import RESNET, crop
 from rtbench.records import Preprocessing
 
@@ -26,8 +35,8 @@ def quiet(done: int, total: int) -> None:
     pass
 
 
-def cached(images: ImageSet, folder: Path, recipe: Preprocessing = RECIPE, threads: int = 2) -> CachedImages:
-    return cache_images(images, recipe, folder, threads, quiet)
+def cached(images: ImageSet, folder: Path, recipe: Preprocessing = RECIPE, processes: int = 2) -> CachedImages:
+    return cache_images(images, recipe, folder, processes, quiet)
 
 
 @pytest.fixture
@@ -47,30 +56,22 @@ def images(pictures: Path) -> ImageSet:
     return read_labelled(pictures, 2)
 
 
-@pytest.fixture
-def decoded(monkeypatch) -> list[str]:
-    """The names of the images that have been decoded."""
-    names: list[str] = []
-    real = ImageFile.decode
-
-    def counting(self: ImageFile, content):
-        names.append(self.name)
-        return real(self, content)
-
-    monkeypatch.setattr(ImageFile, "decode", counting)
-    return names
+def state(cache: Path) -> dict[Path, tuple[int, int]]:
+    """What every file of the cache is and when its content was last changed; the time of last use aside."""
+    return {path: (path.stat().st_ino, path.stat().st_size) for path in cache.rglob("*")}
 
 
-@pytest.mark.parametrize("threads", [1, 4])
-def test_pixels_are_each_images_crop_in_order(images: ImageSet, tmp_path: Path, threads: int) -> None:
+@pytest.mark.parametrize("processes", [1, 3])
+def test_pixels_are_each_images_crop_in_order(images: ImageSet, tmp_path: Path, monkeypatch, processes: int) -> None:
+    monkeypatch.setattr(module, "CHUNK", 2)
     seen: list[tuple[int, int]] = []
-    result = cache_images(images, RECIPE, tmp_path / "cache", threads, lambda done, total: seen.append((done, total)))
+    result = cache_images(images, RECIPE, tmp_path / "cache", processes, lambda done, total: seen.append((done, total)))
     pixels = result.open()
-    assert (pixels.shape, pixels.dtype, result.count) == ((6, 24, 24, 3), np.uint8, 6)
+    assert (pixels.shape, pixels.dtype, result.count, result.unreadable) == ((6, 24, 24, 3), np.uint8, 6, {})
     for file, array in zip(images.files, pixels, strict=True):
         with Image.open(file.path) as image:
             np.testing.assert_array_equal(array, crop(image, RECIPE), err_msg=file.name)
-    assert seen == [(done, 6) for done in range(1, 7)]
+    assert seen == [(0, 6), (2, 6), (4, 6), (6, 6)]
 
 
 def test_what_is_opened_cannot_be_written_to(images: ImageSet, tmp_path: Path) -> None:
@@ -79,8 +80,16 @@ def test_what_is_opened_cannot_be_written_to(images: ImageSet, tmp_path: Path) -
     assert not pixels.flags.writeable
 
 
+def test_crops_are_taken_in_any_order_from_the_same_file(images: ImageSet, tmp_path: Path) -> None:
+    result = cached(images, tmp_path / "cache")
+    crops = Crops(result.path)
+    for chosen in ([0], [5, 0, 3], range(6), []):
+        np.testing.assert_array_equal(crops.take(chosen), result.open()[list(chosen)])
+    assert crops.take([1]).flags.writeable
+
+
 def test_boxes_of_one_file_are_images_of_their_own(pictures: Path, tmp_path: Path) -> None:
-    path = next(pictures.rglob("*.png"))
+    path = str(next(pictures.rglob("*.png")))
     boxes = [(0, 0, 20, 20), (5, 3, 30, 31)]
     boxed = ImageSet("boxes", tuple(ImageFile(path, f"part {box}", box=box) for box in boxes))
     first = cached(boxed, tmp_path / "cache")
@@ -91,25 +100,18 @@ def test_boxes_of_one_file_are_images_of_their_own(pictures: Path, tmp_path: Pat
     assert cached(moved, tmp_path / "cache").path != first.path
 
 
-def test_nothing_is_decoded_a_second_time(images: ImageSet, tmp_path: Path, decoded: list[str]) -> None:
+def test_nothing_is_decoded_a_second_time(images: ImageSet, tmp_path: Path) -> None:
     first = cached(images, tmp_path / "cache")
-    assert sorted(decoded) == sorted(file.name for file in images.files)
-    before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in (tmp_path / "cache").iterdir()}
-    decoded.clear()
-    assert cached(images, tmp_path / "cache") == first
-    assert decoded == []
-    assert before == {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in (tmp_path / "cache").iterdir()}
-
-
-def test_normalisation_is_no_reason_to_decode_again(images: ImageSet, tmp_path: Path, decoded: list[str]) -> None:
-    first = cached(images, tmp_path / "cache")
-    decoded.clear()
+    before = state(tmp_path / "cache")
     other = RECIPE.model_copy(update={"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2), "source": "elsewhere"})
-    assert cached(images, tmp_path / "cache", other) == first
-    assert decoded == []
+    for recipe in (RECIPE, other):  # normalisation is no reason to decode again
+        assert cached(images, tmp_path / "cache", recipe) == first
+    assert state(tmp_path / "cache") == before
 
 
-@pytest.mark.parametrize("change", [{"input_size": 20}, {"resize": 30}, {"interpolation": "bicubic"}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"input_size": 20}, {"resize": 30}, {"interpolation": "bicubic"}, {"preprocess": "tf"}], ids=str
+)
 def test_another_geometry_is_another_cache(images: ImageSet, tmp_path: Path, change: dict[str, object]) -> None:
     first = cached(images, tmp_path / "cache")
     before = np.array(first.open())
@@ -124,7 +126,7 @@ def test_another_geometry_is_another_cache(images: ImageSet, tmp_path: Path, cha
 
 def test_changed_content_is_decoded_again_even_at_the_same_size(images: ImageSet, tmp_path: Path) -> None:
     first = cached(images, tmp_path / "cache")
-    path = images.files[-1].path
+    path = Path(images.files[-1].path)
     with Image.open(path) as image:
         other = Image.fromarray(255 - np.asarray(image))
     other.save(path)
@@ -140,13 +142,12 @@ def test_changed_content_is_decoded_again_even_at_the_same_size(images: ImageSet
     assert cached(images, tmp_path / "cache").path != second.path
 
 
-def test_other_labels_are_another_cache_and_another_fingerprint(images: ImageSet, tmp_path: Path) -> None:
+def test_other_labels_are_another_fingerprint_of_the_same_pixels(images: ImageSet, tmp_path: Path) -> None:
     first = cached(images, tmp_path / "cache")
     swapped = replace(images, files=tuple(replace(file, label=1 - file.label) for file in images.files))
     second = cached(swapped, tmp_path / "cache")
-    assert second.path != first.path
+    assert second.path == first.path
     assert second.fingerprint != first.fingerprint
-    np.testing.assert_array_equal(second.open(), first.open())
 
 
 def test_fewer_images_or_another_order_are_another_fingerprint(images: ImageSet, tmp_path: Path) -> None:
@@ -163,7 +164,7 @@ def test_the_fingerprint_travels_with_the_images(images: ImageSet, pictures: Pat
     assert cached(copied, tmp_path / "cache").fingerprint == first.fingerprint
     assert cached(copied, tmp_path / "another cache").fingerprint == first.fingerprint
     # One byte after the end of the image: the same pixels, other contents.
-    with copied.files[0].path.open("ab") as file:
+    with Path(copied.files[0].path).open("ab") as file:
         file.write(b"\0")
     changed = cached(copied, tmp_path / "cache")
     np.testing.assert_array_equal(changed.open(), first.open())
@@ -191,39 +192,47 @@ def test_another_pillow_decodes_again(images: ImageSet, tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("damage", ["truncated", "text", "empty", "gone"])
-def test_an_image_that_cannot_be_read_is_named_and_leaves_nothing(
-    images: ImageSet, tmp_path: Path, damage: str
-) -> None:
-    bad = images.files[1].path
+def test_an_image_that_cannot_be_read_is_named_and_black(images: ImageSet, tmp_path: Path, damage: str) -> None:
+    bad = Path(images.files[1].path)
     assert bad.suffix == ".jpg"
     content = bad.read_bytes()
     if damage == "gone":
         bad.unlink()
     else:
         bad.write_bytes({"truncated": content[: len(content) // 2], "text": b"no image at all", "empty": b""}[damage])
-    cache = tmp_path / "cache"
-    with pytest.raises(UsageError) as caught:
-        cached(images, cache)
-    assert str(bad) in caught.value.message
-    assert caught.value.remedy
-    assert not cache.exists() or list(cache.iterdir()) == []
-    # Once mended it works, from the same folder.
+    result = cached(images, tmp_path / "cache")
+    assert list(result.unreadable) == [1]
+    assert str(bad) in result.unreadable[1]
+    assert result.readable == [0, 2, 3, 4, 5]
+    assert [bool(array.any()) for array in result.open()] == [True, False, True, True, True, True]
+    assert cached(images, tmp_path / "cache").unreadable == result.unreadable
+    # Once mended it is decoded.
     bad.write_bytes(content)
-    assert cached(images, cache).open().shape == (6, 24, 24, 3)
+    again = cached(images, tmp_path / "cache")
+    assert again.unreadable == {}
+    assert again.open()[1].any()
 
 
-def test_a_truncated_png_is_named_too(images: ImageSet, tmp_path: Path) -> None:
-    bad = images.files[-1].path
+def test_a_truncated_png_is_unreadable_too(images: ImageSet, tmp_path: Path) -> None:
+    bad = Path(images.files[-1].path)
     assert bad.suffix == ".png"
     content = bad.read_bytes()
     for keep in (10, 40, len(content) // 2, len(content) - 100):
         bad.write_bytes(content[:keep])
-        with pytest.raises(UsageError, match=bad.name):
-            cached(images, tmp_path / "cache")
-        assert list((tmp_path / "cache").iterdir()) == []
+        assert bad.name in cached(images, tmp_path / "cache").unreadable[5]
 
 
-def test_an_interruption_leaves_nothing_and_the_next_one_begins_again(images: ImageSet, tmp_path: Path) -> None:
+def test_images_of_which_none_can_be_read_are_refused(images: ImageSet, tmp_path: Path) -> None:
+    for file in images.files:
+        Path(file.path).write_bytes(b"no image at all")
+    with pytest.raises(UsageError, match="no image can be read") as caught:
+        cached(images, tmp_path / "cache")
+    assert images.files[0].path in caught.value.message
+
+
+def test_an_interrupted_build_goes_on_where_it_was(images: ImageSet, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", 1)
+
     def interrupt(done: int, _total: int) -> None:
         if done == 3:
             raise KeyboardInterrupt
@@ -231,9 +240,130 @@ def test_an_interruption_leaves_nothing_and_the_next_one_begins_again(images: Im
     cache = tmp_path / "cache"
     with pytest.raises(KeyboardInterrupt):
         cache_images(images, RECIPE, cache, 2, interrupt)
-    assert list(cache.iterdir()) == []
-    pixels = cached(images, cache).open()
-    assert all(pixels[index].any() for index in range(6))
+    assert not list(cache.rglob("pixels.npy"))
+    # A chunk whose pixels are not what was written, as after a power cut, is decoded again.
+    (entry,) = cache.iterdir()
+    start = json.loads((entry / "chunks.jsonl").read_text().splitlines()[0])[0]
+    with (entry / "pixels.partial").open("r+b") as file:
+        file.seek(-(6 - start) * 24 * 24 * 3, os.SEEK_END)
+        file.write(bytes(100))
+    seen: list[int] = []
+    result = cache_images(images, RECIPE, cache, 2, lambda done, _: seen.append(done))
+    assert seen == [2, 3, 4, 5, 6]
+    fresh = cached(images, tmp_path / "fresh")
+    np.testing.assert_array_equal(result.open(), fresh.open())
+    assert result.fingerprint == fresh.fingerprint
+
+
+BUILD = """
+import json, sys
+from pathlib import Path
+from rtbench import image_cache
+from rtbench.datasets import read_labelled
+from rtbench.preprocessing import RESNET
+image_cache.CHUNK = 2
+recipe = RESNET.model_copy(update={"input_size": 24, "resize": 28})
+first = []
+def progress(done, total):
+    first.append(done)
+    print(done, flush=True)
+result = image_cache.cache_images(read_labelled(Path(sys.argv[1]), 2), recipe, Path(sys.argv[2]), 2, progress)
+print(json.dumps({"fingerprint": result.fingerprint, "began": first[:1]}))
+"""
+
+
+def build(pictures: Path, cache: Path, **options) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", BUILD, str(pictures), str(cache)], stdout=subprocess.PIPE, text=True, **options
+    )
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """200 pictures that take a moment to decode."""
+    generator = np.random.default_rng(8)
+    for index in range(200):
+        folder = tmp_path / "many" / str(index % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 256, (180, 200, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.jpg")
+    return tmp_path / "many"
+
+
+def test_a_build_killed_at_random_moments_ends_as_if_it_had_not_been(many: Path, tmp_path: Path) -> None:
+    cache, chooser = tmp_path / "cache", random.Random(3)
+    for _ in range(4):
+        process = build(many, cache)
+        assert process.stdout
+        target = chooser.randrange(10, 120)
+        for line in process.stdout:
+            if line.startswith("{") or int(line) >= target:
+                break
+        process.kill()
+        process.communicate()
+    stdout, _ = build(many, cache).communicate()
+    last = json.loads(stdout.splitlines()[-1])
+    images = read_labelled(many, 2)
+    fresh = cached(images, tmp_path / "fresh")
+    assert last["fingerprint"] == fresh.fingerprint
+    assert not last["began"] or last["began"][0] > 0
+    np.testing.assert_array_equal(cached(images, cache).open(), fresh.open())
+
+
+def test_two_builds_at_once_make_one_cache(many: Path, tmp_path: Path) -> None:
+    both = [build(many, tmp_path / "cache") for _ in range(2)]
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert len({json.loads(output.splitlines()[-1])["fingerprint"] for output in outputs}) == 1
+    # One of them decoded all 200, the other only waited.
+    decoding = [sum(line.isdecimal() and int(line) > 0 for line in output.splitlines()) for output in outputs]
+    assert sorted(decoding) == [0, 100]
+    fresh = cached(read_labelled(many, 2), tmp_path / "fresh")
+    np.testing.assert_array_equal(cached(read_labelled(many, 2), tmp_path / "cache").open(), fresh.open())
+
+
+def test_a_full_disk_is_told_in_a_sentence_and_leaves_nothing(many: Path, tmp_path: Path) -> None:
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    process = build(many, tmp_path / "cache", preexec_fn=small_files, stderr=subprocess.PIPE)
+    _, stderr = process.communicate()
+    assert process.returncode == 1
+    assert f"UsageError: decoded images cannot be kept in {tmp_path / 'cache'}: File too large; free some" in stderr
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_pruning_removes_what_was_not_used_and_is_not_in_use(images: ImageSet, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    used = cached(images, cache)
+    cached(images, cache, RECIPE.model_copy(update={"resize": 30}))
+    recent = cached(images.spread(3), cache).path
+    long_ago = time.time() - 1000
+    for entry in list_entries(cache):
+        if entry.images == 6:
+            os.utime(entry.path / "chunks.jsonl", (long_ago, long_ago))
+    entries = list_entries(cache)
+    assert [(entry.images, entry.finished) for entry in entries] == [(3, True), (6, True), (6, True)]
+    assert {entry.geometry for entry in entries} == {"24 of 28 bilinear", "24 of 30 bilinear"}
+    assert all(entry.size_bytes > entry.images * 24 * 24 * 3 for entry in entries)
+    removed, kept = prune(cache, time.time() - 500)
+    assert [entry.path for entry in kept] == [used.path.parent]
+    assert [entry.geometry for entry in removed] == ["24 of 30 bilinear"]
+    assert sorted(cache.iterdir()) == sorted([used.path.parent, recent.parent])
+
+
+def test_what_a_killed_build_left_is_listed_and_pruned(many: Path, tmp_path: Path) -> None:
+    process = build(many, tmp_path / "cache")
+    assert process.stdout
+    for line in process.stdout:
+        if int(line) >= 20:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (entry,) = list_entries(tmp_path / "cache")
+    assert not entry.finished
+    assert prune(tmp_path / "cache", time.time() + 1) == ([entry], [])
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_cache_folder_that_cannot_be_is_told(images: ImageSet, tmp_path: Path) -> None:

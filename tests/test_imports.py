@@ -9,10 +9,11 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "rtbench"
 WAY = [
-    {"terms", "errors", "records", "options", "recipes"},
-    {"stats", "spread", "preprocessing", "datasets", "image_cache", "sample"},
+    {"terms", "errors", "records", "worker"},
+    {"stats", "spread", "images", "preprocessing", "options", "recipes"},
+    {"archives", "ground_truth", "datasets", "sample", "decoding", "image_cache", "crops"},
     {"artifacts", "architectures", "checkpoints", "fake_model", "models", "tensorrt", "export"},
-    {"worker", "runtimes"},
+    {"runtimes"},
     {"latency", "fidelity", "accuracy", "sessions", "mlperf"},
     {"environment", "runs"},
     {"baselines", "scores"},
@@ -24,6 +25,8 @@ WAY = [
         "prepare",
         "plan",
         "timing",
+        "evaluate",
+        "resume",
         "compare",
         "doctor",
         "diff",

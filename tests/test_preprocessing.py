@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden_tensorflow import GOLDEN, STEP, pictures
 from PIL import Image
 from torchvision import transforms
 from torchvision.datasets.folder import pil_loader
 
-from rtbench.preprocessing import RESNET, crop, normalise
+from rtbench.datasets import read_images, read_labelled
+from rtbench.image_cache import cache_images
+from rtbench.preprocessing import RESNET, crop, normalise, tf_recipe
 from rtbench.records import Preprocessing
 
 BICUBIC = RESNET.model_copy(
@@ -128,13 +131,60 @@ def test_normalising_leaves_mapped_pixels_alone(tmp_path: Path) -> None:
     assert same(batch[0], their_input(np.array(mapped[0]), SMALL))
 
 
-def test_every_photograph_of_the_imagenet_sample(imagenet_sample: Path) -> None:
-    paths = sorted(imagenet_sample.rglob("*.JPEG"))
-    assert len(paths) == 500
-    for path in paths:
-        expected = pil_loader(str(path))
-        with Image.open(path) as image:
-            for recipe in (RESNET, BICUBIC):
-                pixels = crop(image, recipe)
-                assert same(pixels, theirs(expected, recipe)), f"{path} {recipe.interpolation}"
-        assert same(normalise(pixels[None], BICUBIC)[0], their_input(pixels, BICUBIC)), path
+def test_every_photograph_of_the_imagenet_sample(imagenet_sample: Path, image_cache: Path) -> None:
+    images = read_labelled(imagenet_sample, 1000)
+    assert len(images.files) == 500
+    recipes = (RESNET, BICUBIC)
+    cached = [cache_images(images, recipe, image_cache, 2, lambda *_: None).open() for recipe in recipes]
+    for index, file in enumerate(images.files):
+        expected = pil_loader(file.path)
+        for recipe, pixels in zip(recipes, cached, strict=True):
+            assert same(pixels[index], theirs(expected, recipe)), f"{file.path} {recipe.interpolation}"
+        assert same(normalise(cached[1][index : index + 1], BICUBIC)[0], their_input(cached[1][index], BICUBIC))
+
+
+def test_every_kind_of_file_is_in_the_cache_as_torchvision_reads_it(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rotated = Image.Exif()
+    rotated[0x0112] = 6  # to be turned a quarter to be seen upright, which torchvision does not do
+    picture((83, 51)).save(folder / "rotated.jpg", exif=rotated)
+    for mode, name in (("L", "grey.jpg"), ("CMYK", "cmyk.jpg"), ("P", "palette.png"), ("I;16", "16-bit.png")):
+        picture((83, 51), mode).save(folder / name)
+    for mode in ("LA", "RGBA", "1"):
+        picture((83, 51), mode).save(folder / f"{mode}.png")
+    picture((60, 47), "P").save(folder / "transparent.gif", transparency=3)
+    picture((60, 47)).save(folder / "transparent.png", transparency=(1, 2, 3))
+    images = read_images(folder)
+    pixels = cache_images(images, SMALL, tmp_path / "cache", 1, lambda *_: None).open()
+    assert len(pixels) == 10
+    for file, array in zip(images.files, pixels, strict=True):
+        assert same(array, theirs(pil_loader(file.path), SMALL)), file.name
+
+
+TF = tf_recipe(RESNET)
+
+
+def test_the_tensorflow_recipe_gives_what_tensorflow_gave() -> None:
+    golden = np.load(GOLDEN)
+    made = pictures()
+    assert set(golden.files) == {"tensorflow", *made}
+    for name, picture_ in made.items():
+        pixels = crop(Image.fromarray(picture_), TF)
+        assert (pixels.shape, pixels.dtype) == ((224, 224, 3), np.uint16)
+        ours = normalise(pixels[None], TF)[0].transpose(1, 2, 0)[::STEP, ::STEP]
+        # 1/512 of a grey level is 3.5e-5 here; a whole one, as rounding to uint8 would cost, 0.017
+        np.testing.assert_allclose(ours, golden[name], rtol=0, atol=4e-5, err_msg=name)
+
+
+def test_the_tensorflow_recipe_is_not_the_other_one() -> None:
+    image = picture((500, 375))
+    tf_input, torch_input = (normalise(crop(image, recipe)[None], recipe) for recipe in (TF, RESNET))
+    assert np.abs(tf_input - torch_input).mean() > 0.1
+
+
+def test_the_tensorflow_recipe_fits_other_input_sizes() -> None:
+    recipe = tf_recipe(SMALL)
+    assert (recipe.input_size, recipe.resize) == (33, 38)
+    flat = Image.new("RGB", (50, 80), (255, 128, 0))
+    assert (crop(flat, recipe) == np.array([255 * 256, 128 * 256, 0], dtype=np.uint16)).all()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rtbench.accuracy import Predictions
 from rtbench.errors import UsageError
 from rtbench.latency import Block
 from rtbench.preprocessing import RESNET
@@ -27,7 +28,7 @@ from rtbench.records import (
     Run,
     Scores,
 )
-from rtbench.runs import RunDirectory, file_name, read_run, read_samples
+from rtbench.runs import RunDirectory, file_name, read_command, read_run, read_samples
 from rtbench.stats import summarise_latency
 
 FIDELITY = Fidelity(
@@ -226,7 +227,7 @@ def test_samples_come_back_as_they_were(directory: RunDirectory) -> None:
             directory.append_samples(Block(row, number, position, starts, durations, on_device))
             written[row].append(durations)
             lines += [
-                (row, number, position, int(s), int(d), "" if d % 2 else f"{d / 1e6:.6f}")
+                (row, number, position, int(s), int(d), "" if d % 2 else repr(float(d) / 1e6))
                 for s, d in zip(starts, durations, strict=True)
             ]
     read = read_samples(directory.path)
@@ -248,29 +249,116 @@ def test_a_row_that_missed_a_round_keeps_the_others(directory: RunDirectory) -> 
     assert [list(samples) for samples in read_samples(directory.path)["a/ort/fp32"]] == [[1.0, 0.0], [1.0, 2e-6]]
 
 
+def blocks(count: int) -> list[Block]:
+    generator = np.random.default_rng(2)
+    return [
+        Block(
+            ("torch/fp32", "ort/fp32")[number % 2],
+            number // 2,
+            0,
+            np.arange(4) + 10 * number,
+            generator.integers(1, 10**6, 4),
+            np.array([0.1, np.nan, 1 / 3, 2e-9]) if number % 2 else np.full(4, np.nan),
+        )
+        for number in range(count)
+    ]
+
+
+def test_samples_cut_anywhere_come_back_as_whole_blocks(directory: RunDirectory) -> None:
+    written = blocks(5)
+    for block in written:
+        directory.append_samples(block)
+    path = directory.path / "samples.csv"
+    whole = path.read_bytes()
+    for keep in [0, 10, *range(60, len(whole), 7), len(whole)]:
+        path.write_bytes(whole[:keep])
+        taken = [block for row in directory.take_samples(lambda _: 4).values() for block in row]
+        done = [block for block in written if any(each.starts_ns[0] == block.starts_ns[0] for each in taken)]
+        assert len(taken) == len(done)
+        for block in written[len(done) :]:  # and it can be gone on with
+            directory.append_samples(block)
+        assert path.read_bytes() == whole
+
+
+NAMES = ["plain.png", "a, b.png", 'say "hi".png', "0/ünï.png", " space .png", "two\nlines.png", "'", '"']
+LABELS = list(range(100, 100 + len(NAMES)))
+
+
+def some_predictions(top: int = 5) -> Predictions:
+    classes = np.arange(len(NAMES) * top, dtype=np.int32).reshape(-1, top)
+    classes[3] = -1
+    confidences = np.random.default_rng(3).random(len(NAMES), dtype=np.float32)
+    return Predictions(classes, confidences)
+
+
 def test_predictions_parse_back_whatever_the_files_are_called(directory: RunDirectory) -> None:
-    names = ["plain.png", "a, b.png", 'say "hi".png', "0/ünï.png", " space .png", "two\nlines.png", "'", '"']
-    predictions = np.arange(len(names) * 5, dtype=np.int32).reshape(-1, 5)
-    predictions[3] = -1
-    labels = list(range(100, 100 + len(names)))
-    directory.save_predictions("ort:cpu/int8", names, labels, predictions)
+    predictions = some_predictions()
+    for part in (slice(0, 3), slice(3, 8)):
+        batch = Predictions(predictions.classes[part], predictions.confidences[part])
+        directory.append_predictions("ort:cpu/int8", NAMES[part], LABELS[part], batch)
     with (directory.path / "predictions" / "ort-cpu-int8.csv").open(newline="", encoding="utf-8") as file:
         header, *lines = csv.reader(file)
-    assert header == ["file", "label", "top1", "top2", "top3", "top4", "top5"]
-    assert [line[0] for line in lines] == names
-    assert [int(line[1]) for line in lines] == labels
-    assert [[int(value) for value in line[2:]] for line in lines] == predictions.tolist()
+    assert header == ["file", "label", "top1", "top2", "top3", "top4", "top5", "confidence"]
+    assert [line[0] for line in lines] == NAMES
+    assert [int(line[1]) for line in lines] == LABELS
+    assert [[int(value) for value in line[2:-1]] for line in lines] == predictions.classes.tolist()
+    kept = directory.read_predictions("ort:cpu/int8", NAMES, LABELS, 1000)
+    np.testing.assert_array_equal(kept.classes, predictions.classes)
+    np.testing.assert_array_equal(kept.confidences, predictions.confidences)  # to the last bit
+
+
+@pytest.mark.parametrize("top", [2, 5])
+def test_predictions_cut_anywhere_are_gone_on_with(directory: RunDirectory, top: int) -> None:
+    predictions = some_predictions(top)
+    directory.append_predictions("row", NAMES, LABELS, predictions)
+    path = directory.path / "predictions" / "row.csv"
+    whole = path.read_bytes()
+    for keep in range(len(whole) + 1):
+        path.write_bytes(whole[:keep])
+        kept = directory.read_predictions("row", NAMES, LABELS, top)
+        np.testing.assert_array_equal(kept.classes, predictions.classes[: len(kept)])
+        rest = Predictions(predictions.classes[len(kept) :], predictions.confidences[len(kept) :])
+        directory.append_predictions("row", NAMES[len(kept) :], LABELS[len(kept) :], rest)
+        assert path.read_bytes() == whole, keep
+
+
+def test_predictions_of_other_images_are_refused(directory: RunDirectory) -> None:
+    directory.append_predictions("row", NAMES, LABELS, some_predictions())
+    with pytest.raises(UsageError, match="of other images"):
+        directory.read_predictions("row", NAMES[::-1], LABELS, 1000)
 
 
 def test_predictions_of_few_classes_have_few_columns(directory: RunDirectory) -> None:
-    directory.save_predictions("torch/fp32", ["a.png"], [1], np.array([[1, 0]], dtype=np.int32))
+    batch = Predictions(np.array([[1, 0]], dtype=np.int32), np.array([0.75], dtype=np.float32))
+    directory.append_predictions("torch/fp32", ["a.png"], [1], batch)
     with (directory.path / "predictions" / "torch-fp32.csv").open(newline="") as file:
-        assert list(csv.DictReader(file)) == [{"file": "a.png", "label": "1", "top1": "1", "top2": "0"}]
+        assert list(csv.DictReader(file)) == [
+            {"file": "a.png", "label": "1", "top1": "1", "top2": "0", "confidence": "0.75"}
+        ]
 
 
 def test_predictions_must_be_as_many_as_the_images(directory: RunDirectory) -> None:
     with pytest.raises(ValueError, match="zip"):
-        directory.save_predictions("torch/fp32", ["a", "b"], [1, 2], np.zeros((1, 5), dtype=np.int32))
+        directory.append_predictions("torch/fp32", ["a", "b"], [1, 2], Predictions.unanswered(1, 5))
+
+
+def test_only_an_interrupted_run_is_resumed_and_by_one_process(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"missing is no run directory that can be resumed \(it has no command\.json"):
+        RunDirectory(tmp_path / "missing", resume=True)
+    first = RunDirectory(tmp_path / "run")
+    first.save_command(["compare", "a model.pt"])
+    with pytest.raises(UsageError, match="is being measured by another process"):
+        RunDirectory(tmp_path / "run", resume=True)
+    run = a_run()
+    first.save(run.model_copy(update={"complete": False}))
+    del first
+    second = RunDirectory(tmp_path / "run", resume=True)
+    assert second.kept == run.model_copy(update={"complete": False})
+    assert read_command(second.path) == (["compare", "a model.pt"], Path.cwd())
+    second.save(run)
+    del second
+    with pytest.raises(UsageError, match="is complete, there is nothing to resume"):
+        RunDirectory(tmp_path / "run", resume=True)
 
 
 def test_file_names_stay_in_their_folder() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtbench import artifacts, fake_model, preprocessing
-from rtbench.datasets import spread_indices
+from rtbench.images import spread_indices
 from rtbench.options import ModelOptions
 from rtbench.records import Artifact, Calibration, Model, Preprocessing
 from rtbench.terms import Format, Precision

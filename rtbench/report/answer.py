@@ -141,6 +141,10 @@ def _rightness(run: Run, row: Row) -> str:
     if own.name == "agreement":
         assert row.fidelity
         return f"agrees with the model on {own.value:.1%} of {row.fidelity.images} images"
+    difference = row.accuracy.difference if row.accuracy else None
+    if difference:
+        low, high = map(points, difference.top1_ci95)
+        return f"accuracy {points(difference.top1)} points [{low}, {high}]"
     reference = torch_row_for(row, run.rows)
     best = quality(run, reference) if reference and reference is not row else None
     if best is None:

@@ -6,6 +6,7 @@ from rtbench import sample
 from rtbench.baselines import is_torch_fp32
 from rtbench.builds import build_spreads
 from rtbench.records import Comparison, Interval, MlPerf, Row, Run
+from rtbench.report.losses import accuracy_notes
 
 HEADERS = (
     "row",
@@ -44,7 +45,7 @@ def cells(row: Row) -> dict[str, str]:
         "top-1 %": _percent(accuracy.top1 if accuracy else None),
         "95 % of top-1": " to ".join(f"{100 * end:.1f}" for end in accuracy.top1_ci95) if accuracy else NOTHING,
         "top-5 %": _percent(accuracy.top5 if accuracy else None),
-        "agree %": _percent(row.fidelity.top1_agreement if row.fidelity else None),
+        "agree %": _percent(agreement(row)),
         "MiB": f"{row.artifact.size_bytes / 2**20:.2f}" if row.artifact else NOTHING,
         "size": _score(scores.size if scores else None),
         "latency": _score(scores.latency if scores else None)
@@ -59,6 +60,14 @@ def reasons(run: Run) -> list[str]:
     return [f"{row.id} {row.status}: {row.reason}" for row in run.rows if row.status != "ok"]
 
 
+def agreement(row: Row) -> float | None:
+    """With the model's own top-1: over the labelled images where fidelity saw no more, else over fidelity's."""
+    accuracy, fidelity = row.accuracy, row.fidelity
+    if accuracy and accuracy.agreement is not None and (fidelity is None or accuracy.images >= fidelity.images):
+        return accuracy.agreement
+    return fidelity.top1_agreement if fidelity else None
+
+
 def notes(run: Run) -> list[str]:
     """What a reader must know to believe the table, most important first."""
     lines = [f"{row.id}: {warning}" for row in run.rows for warning in _warnings(row)]
@@ -67,6 +76,9 @@ def notes(run: Run) -> list[str]:
     lines += [_mlperf_note(row.id, row.mlperf) for row in run.rows if row.mlperf]
     if not run.complete:
         lines.append("This run was interrupted; it has what was measured until then.")
+    if run.resumed:
+        lines.append(f"This run was interrupted and resumed, the last time {run.resumed[-1]}.")
+    lines += accuracy_notes(run)
     if run.baseline:
         lines.append(_baseline_note(run))
     lines += [_model_note(run, index) for index in range(len(run.models))]

@@ -9,7 +9,7 @@ from typing import Any
 from rtbench.records import Row, Run
 from rtbench.report import charts
 from rtbench.report.answer import answer, pareto_front, rule, shipped
-from rtbench.report.cells import NOTHING, notes
+from rtbench.report.cells import NOTHING, agreement, notes
 from rtbench.report.evidence import Evidence, Flips, flips
 from rtbench.report.tidy_csv import figure_at
 
@@ -163,7 +163,7 @@ def _cells(row: Row) -> tuple[Cell, ...]:
     record = row.model_dump()
     cells = []
     for column in COLUMNS:
-        value = figure_at(record, column.path)
+        value = agreement(row) if column.name == "agree %" else figure_at(record, column.path)
         if value is None:
             cells.append(Cell(NOTHING, None))
             continue

@@ -1,0 +1,170 @@
+"""Labels of images that lie side by side: ImageNet's devkit, plain lists, Kaggle's table."""
+
+from __future__ import annotations
+
+import csv
+import re
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+
+from rtbench.errors import UsageError
+
+LabelOf = Callable[[str, int, int], "int | None"]
+"""The label of an image by its name, its place in the order of names, and how many images there are; None
+where it has none."""
+
+DEVKIT_GLOB = "ILSVRC2012_devkit*.tar*"
+DEVKIT_FOLDERS = (".", "data", "ILSVRC2012_devkit_t12/data")
+DEVKIT_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
+SYNSETS = "meta.mat"
+KAGGLE = "LOC_val_solution.csv"
+LISTS = ("val.txt", "validation.txt", "ground_truth.txt", "*synset_labels.txt")
+PARENTS = 4
+"""How many folders above the images are searched for labels of ImageNet's own names (Kaggle's lie four
+above); lists of general names only beside the images or in the folder above."""
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    how: str
+    label_of: LabelOf
+
+
+def imagenet_wnids() -> list[str]:
+    """The 1000 WordNet ids of ImageNet-1k in class order."""
+    return (resources.files("rtbench") / "data" / "imagenet_wnids.txt").read_text(encoding="ascii").split()
+
+
+def wnid_classes() -> dict[str, int]:
+    return {wnid: index for index, wnid in enumerate(imagenet_wnids())}
+
+
+def find_ground_truth(folder: Path, classes: int) -> GroundTruth | None:
+    """The labels that lie in `folder` or a little above it, None where there are none of a known kind."""
+    places = (folder, *folder.resolve().parents[:PARENTS])
+    for place in places:
+        found = _devkit_archive(place) or _devkit_folder(place) or _kaggle(place)
+        if found:
+            return found
+    return _list(places[0], classes) or _list(places[1], classes)
+
+
+def _devkit_archive(place: Path) -> GroundTruth | None:
+    path = next(iter(sorted(place.glob(DEVKIT_GLOB))), None)
+    if path is None:
+        return None
+    truth = synsets = b""
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                name = PurePosixPath(member.name).name
+                file = tar.extractfile(member) if name in (DEVKIT_TRUTH, SYNSETS) else None
+                if file and name == SYNSETS:
+                    synsets = file.read()
+                elif file:
+                    truth = file.read()
+    except (tarfile.TarError, EOFError) as error:
+        raise UsageError(f"{path} is damaged: {error}", "download it again") from None
+    if not truth or not synsets:
+        raise UsageError(f"{path} lacks {DEVKIT_TRUTH} or {SYNSETS}", "download it again")
+    return _by_devkit(path, truth.decode(), synsets)
+
+
+def _devkit_folder(place: Path) -> GroundTruth | None:
+    for folder in DEVKIT_FOLDERS:
+        truth, synsets = place / folder / DEVKIT_TRUTH, place / folder / SYNSETS
+        if truth.is_file() and synsets.is_file():
+            return _by_devkit(truth, truth.read_text(encoding="ascii"), synsets.read_bytes())
+        if truth.is_file():
+            return GroundTruth(f"devkit ({truth.name})", _without_synsets(truth))
+    return None
+
+
+def _by_devkit(path: Path, truth: str, synsets: bytes) -> GroundTruth:
+    """The devkit's ids are in an order of its own, which its MATLAB file maps to wnids."""
+    from scipy.io import loadmat
+
+    table = loadmat(BytesIO(synsets), squeeze_me=True)["synsets"]
+    leaves = table[table["num_children"] == 0]
+    wnids = wnid_classes()
+    by_id = {int(each["ILSVRC2012_ID"]): wnids[str(each["WNID"])] for each in leaves if str(each["WNID"]) in wnids}
+    labels = [by_id.get(int(line)) for line in truth.split()]
+    return GroundTruth(f"devkit ({path.name})", _by_number(path, labels))
+
+
+def _kaggle(place: Path) -> GroundTruth | None:
+    path = place / KAGGLE
+    if not path.is_file():
+        return None
+    wnids = wnid_classes()
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = csv.DictReader(file)
+        if not {"ImageId", "PredictionString"} <= set(lines.fieldnames or ()):
+            raise UsageError(f"{path} has no columns ImageId and PredictionString", "download it again")
+        labels = {line["ImageId"]: wnids.get(line["PredictionString"].split(" ")[0]) for line in lines}
+    return GroundTruth(KAGGLE, lambda name, *_: labels.get(PurePosixPath(name).stem))
+
+
+def _list(place: Path, classes: int) -> GroundTruth | None:
+    """A text of one line an image: a wnid or a class index, after the image's name or in their order."""
+    path = next((path for pattern in LISTS for path in sorted(place.glob(pattern))), None)
+    if path is None:
+        return None
+    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    width = len(lines[0]) if lines else 0
+    if width not in (1, 2) or any(len(line) != width for line in lines):
+        raise UsageError(f"{path} is no list of labels", "write a wnid or class index a line, after a name or alone")
+    labels = list(_classes_of(path, [line[-1] for line in lines], classes))
+    if width == 1:
+        return GroundTruth(f"list ({path.name})", _by_number(path, labels))
+    by_name = {PurePosixPath(line[0]).name: label for line, label in zip(lines, labels, strict=True)}
+    return GroundTruth(f"list ({path.name})", lambda name, *_: by_name.get(PurePosixPath(name).name))
+
+
+def _classes_of(path: Path, words: Sequence[str], classes: int) -> Iterator[int]:
+    wnids = wnid_classes()
+    for word in words:
+        label = int(word) if word.isdecimal() else wnids.get(word, -1)
+        if not 0 <= label < classes:
+            raise UsageError(
+                f"{path} has {word}, which is no class of a model with {classes} outputs",
+                f"write wnids, or class indices from 0 to {classes - 1}",
+            )
+        yield label
+
+
+def _number(name: str) -> int | None:
+    """The number that ImageNet's own names end in."""
+    found = re.search(r"_(\d{8})$", PurePosixPath(name).stem)
+    return int(found[1]) if found else None
+
+
+def _by_number(path: Path, labels: Sequence[int | None]) -> LabelOf:
+    """Line N belongs to the image whose name ends in the number N, as ImageNet's do. Images of other names
+    are taken in their order, but only where there are as many as lines: else they are others."""
+
+    def label_of(name: str, position: int, count: int) -> int | None:
+        number = _number(name)
+        if number is None:
+            return labels[position] if count == len(labels) else None
+        if not 1 <= number <= len(labels):
+            raise UsageError(f"{path} has {len(labels)} labels and none for {name}", "use the list of these images")
+        return labels[number - 1]
+
+    return label_of
+
+
+def _without_synsets(path: Path) -> LabelOf:
+    def label_of(name: str, position: int, count: int) -> int | None:  # noqa: ARG001
+        if _number(name) is None:
+            return None
+        raise UsageError(
+            f"{path} numbers classes in the devkit's own order and {SYNSETS}, which has it, is not beside it",
+            f"put the devkit's data/{SYNSETS} there",
+        )
+
+    return label_of

@@ -1,0 +1,255 @@
+"""Comparisons that are killed, interrupted and taken up again; images that cannot be read."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_images
+
+from rtbench.records import Run
+from rtbench.runs import read_run
+
+CLASSES = 10_000
+"""So many that an image takes the fake runtime a moment."""
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for index in range(10):
+        write_images(folder / str(index), 20 + index, side=12)
+    return folder
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / "first.fake", tmp_path / "second.fake"]
+    for path in paths:
+        path.write_text(json.dumps({"classes": CLASSES, "latency_ms": []}))
+    return paths
+
+
+class Comparing:
+    """`rtbench compare` as a process of its own, in the folder of the test."""
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        self._folder, self._cache = folder, cache
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "rtbench", "compare", *map(str, arguments)],
+            cwd=self._folder,
+            env=os.environ | {"XDG_CACHE_HOME": str(self._cache)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def finish(self, *arguments: str | Path, code: int = 0) -> tuple[str, str]:
+        process = self.start(*arguments)
+        stdout, stderr = process.communicate(timeout=120)
+        assert process.returncode == code, stderr
+        return stdout, stderr
+
+
+@pytest.fixture
+def comparing(tmp_path: Path, image_cache: Path) -> Comparing:
+    return Comparing(tmp_path, image_cache)
+
+
+def written(run: Path) -> int:
+    """How many bytes of predictions and samples a run has."""
+    return sum(path.stat().st_size for pattern in ("predictions/*.csv", "samples.csv") for path in run.glob(pattern))
+
+
+def wait_for(run: Path, size: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while written(run) < size and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+def predictions_of(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (run / "predictions").iterdir()}
+
+
+def rounds_of(run: Path) -> dict[tuple[str, str], list[int]]:
+    """Where each block of samples lies in time."""
+    rounds: dict[tuple[str, str], list[int]] = {}
+    path = run / "samples.csv"
+    for line in csv.DictReader(path.read_text().splitlines()) if path.exists() else ():
+        if line["duration_ns"]:  # not cut by a kill
+            rounds.setdefault((line["row"], line["round"]), []).append(int(line["start_ns"]))
+    return rounds
+
+
+def test_a_run_killed_at_random_moments_evaluates_every_image_once(
+    comparing: Comparing, models: list[Path], pictures: Path, tmp_path: Path
+) -> None:
+    asked = [*models, "--data", pictures, "--runs", "60"]
+    comparing.finish(*asked, "--out", "whole")
+    whole = tmp_path / "whole"
+    run, chooser = tmp_path / "killed", random.Random(5)
+    cuts = sorted(chooser.randrange(1, written(whole)) for _ in range(4))
+    kept: dict[tuple[str, str], list[int]] = {}
+    process = comparing.start(*asked, "--out", run)
+    for cut in cuts:
+        wait_for(run, cut, process)
+        process.kill()
+        process.communicate()
+        kept |= {key: starts for key, starts in rounds_of(run).items() if len(starts) == 6}
+        process = comparing.start("--resume", run)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert predictions_of(run) == predictions_of(whole)
+    record = read_run(run)
+    assert record.complete
+    assert 1 <= len(record.resumed) <= len(cuts)
+    assert "interrupted and resumed" in stdout
+    assert [row.accuracy for row in record.rows] == [row.accuracy for row in read_run(whole).rows]
+    rounds = rounds_of(run)
+    assert kept.items() <= rounds.items()  # what was timed before a kill is never timed again
+    assert {key: len(starts) for key, starts in rounds.items()} == {
+        key: len(starts) for key, starts in rounds_of(whole).items()
+    }
+    every = [start for starts in rounds.values() for start in starts]
+    assert len(set(every)) == len(every) == 120
+    assert [row.latency.runs for row in record.rows if row.latency] == [60, 60]
+
+
+def test_ctrl_c_prints_the_accuracy_known_so_far(
+    comparing: Comparing, models: list[Path], pictures: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = comparing.start(*models, "--data", pictures, "--out", run, "--runs", "20")
+    wait_for(run, 2000, process)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    record = read_run(run)
+    assert not record.complete
+    first, second = record.rows
+    assert first.accuracy
+    assert 0 < first.accuracy.images < 245
+    assert f"accuracy is that of the first {first.accuracy.images} of 245 images" in " ".join(stdout.split())
+    assert (second.status, second.reason) == ("failed", "interrupted before it was measured")
+    comparing.finish("--resume", run)
+    assert [row.accuracy.images for row in read_run(run).rows if row.accuracy] == [245, 245]
+
+
+def test_a_run_killed_before_measuring_is_resumed_too(
+    comparing: Comparing, models: list[Path], pictures: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = comparing.start(models[0].name, "--data", pictures, "--out", run, "--runs", "20")
+    while not (run / "command.json").exists():
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    Comparing(tmp_path.parent, comparing._cache).finish("--resume", run)  # from another folder
+    assert read_run(run).complete
+
+
+@pytest.fixture
+def interrupted(comparing: Comparing, models: list[Path], pictures: Path, tmp_path: Path) -> Path:
+    own = tmp_path / "own"
+    for path in pictures.rglob("*.png"):
+        target = own / path.relative_to(pictures)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    run = tmp_path / "run"
+    process = comparing.start(*models, "--data", "own", "--out", run, "--runs", "20", "--limit", "100")
+    wait_for(run, 1500, process)
+    process.kill()
+    process.communicate()
+    return run
+
+
+def test_a_resumed_run_must_be_the_same(interrupted: Path, comparing: Comparing, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in interrupted.rglob("*.csv")}
+
+    def refused(*arguments: str | Path) -> str:
+        _, stderr = comparing.finish("--resume", interrupted, *arguments, code=2)
+        assert stderr.count("\n") == 1
+        return stderr
+
+    assert "--runs is 30, and 20 when" in refused("--runs", "30")
+    assert "--limit is 50, and 100 when" in refused("--limit", "50")
+    assert "--data is other, and own when" in refused("--data", "other")
+    assert "models is ['other.pt'], and" in refused("other.pt")
+    model = tmp_path / "first.fake"
+    script = model.read_text()
+    model.write_text(json.dumps({"classes": CLASSES, "latency_ms": [], "noise": 0.5}))
+    assert "first.fake is not the model that" in refused()
+    model.write_text(script)
+    image = tmp_path / "own" / "0" / "0.png"
+    content = image.read_bytes()
+    image.write_bytes(content + b"\0")
+    assert "the images are not those that" in refused()
+    image.write_bytes(content)
+    assert {path: path.read_bytes() for path in interrupted.rglob("*.csv")} == before
+    comparing.finish("--resume", interrupted, "--runs", "20")
+    assert "is complete, there is nothing to resume" in refused()
+
+
+def test_an_unreadable_image_counts_as_wrong_and_is_named(comparing: Comparing, tmp_path: Path) -> None:
+    (tmp_path / "one.fake").write_text(json.dumps({"latency_ms": [1.0]}))
+    data = tmp_path / "data"
+    for index in range(10):
+        write_images(data / str(index), 3, side=12)
+    good, bad = data / "0" / "0.png", data / "4" / "1.png"
+    comparing.finish("one.fake", "--data", data, "--out", "whole", "--runs", "5")
+    bad.write_bytes(b"no image")
+    last = data / "9" / "2.png"
+    last.unlink()
+    last.symlink_to("nowhere")
+    stdout, _ = comparing.finish("one.fake", "--data", data, "--out", "run", "--runs", "5")
+    record = read_run(tmp_path / "run")
+    accuracy = record.rows[0].accuracy
+    assert accuracy is not None
+    assert (accuracy.images, accuracy.unreadable, record.rows[0].status) == (30, 2, "ok")
+    assert record.dataset is not None
+    assert [str(path) in why for path, why in zip([bad, last], record.dataset.unreadable, strict=True)] == [True, True]
+    assert "2 of 30 images cannot be read and count as wrong" in " ".join(stdout.split())
+    whole, run = (
+        list(csv.DictReader((tmp_path / name / "predictions" / "fake-fp32.csv").read_text().splitlines()))
+        for name in ("whole", "run")
+    )
+    assert len(whole) == len(run) == 30
+    for line, before in zip(run, whole, strict=True):
+        if line["file"] in ("4/1.png", "9/2.png"):
+            assert [line[f"top{rank}"] for rank in range(1, 6)] == ["-1"] * 5
+        else:
+            assert line == before
+    right = sum(line["top1"] == line["label"] for line in run)
+    assert accuracy.top1 == pytest.approx(right / 30)
+    # with nothing to read there is nothing to measure
+    for path in [*data.rglob("*.png"), good]:
+        path.unlink(missing_ok=True)
+        path.write_bytes(b"no image")
+    _, stderr = comparing.finish("one.fake", "--data", data, "--out", "none", code=2)
+    assert "no image can be read" in stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_limit_takes_the_same_share_of_every_class(comparing: Comparing, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.fake").write_text("{}")
+    stdout, _ = comparing.finish("one.fake", "--data", pictures, "--out", "run", "--runs", "5", "--limit", "73")
+    with (tmp_path / "run" / "predictions" / "fake-fp32.csv").open(newline="") as file:
+        counts = np.bincount([int(line["label"]) for line in csv.DictReader(file)])
+    assert counts.sum() == 73
+    assert set(counts.tolist()) == {7, 8}
+    assert "Only 73 of 245 images were used, evenly spread over the classes" in stdout
+    record: Run = read_run(tmp_path / "run")
+    assert record.dataset is not None
+    assert (record.dataset.images, record.dataset.available) == (73, 245)
