@@ -105,7 +105,7 @@ def test_the_page_renders_from_the_file_alone(browser, usual, width, scheme):
 def test_the_answer_stands_on_top(browser, usual):
     browser.open(usual[0] / "report.html")
     assert browser.run("return document.querySelector('.answer').textContent").startswith(
-        "Ship ort/int8: 3.3x faster than torch/fp32, accuracy -0.5 points [-1.5, +0.5], a quarter of the size;"
+        "Ship ort/int8: 3.3x faster than torch/fp32, accuracy -0.5 points [-1.6, +0.6], a quarter of the size;"
     )
     assert "a quarter of the size; on the Pareto front." in browser.run(
         "return document.querySelector('.answer').textContent"
