@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +30,6 @@ from rtbench.cli_options import (
     Weights,
     default_cache,
     engine_options,
-    make_place,
     model_options,
     option,
     parse_formats,
@@ -41,30 +37,37 @@ from rtbench.cli_options import (
     parse_percent,
     parse_precisions,
 )
+from rtbench.cli_output import progress_bar, say, set_loudness, show
+from rtbench.cli_reports import diff, history, report
 from rtbench.errors import RtbenchError, UsageError
-from rtbench.terms import ReportFormat, Scenario
+from rtbench.terms import Scenario
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-
     from rtbench.records import Run
 
 app = typer.Typer(
     name="rtbench",
-    help="Which format and runtime to ship an image classifier in: export, measure, score, compare.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
 INTERRUPTED = 130
-PIPED_WIDTH = 120
 
 
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="A line on stderr for each phase, with its time, terminal or not.")
+    ] = False,
 ) -> None:
+    """Which format and runtime to ship an image classifier in: export, measure, score, compare.
+
+    Example: rtbench --verbose compare resnet18 --runtimes torch,ort
+    """
+    set_loudness(quiet=quiet, verbose=verbose)
     if version:
         from rtbench import __version__
 
@@ -103,39 +106,30 @@ def export(
 
     Example: rtbench export resnet18 --formats onnx,trt --calibration photos/
     """
-    from rtbench.artifacts import check_writable
+    from rtbench import api
     from rtbench.options import CalibrationOptions
-    from rtbench.prepare import prepare
-    from rtbench.progress import ProgressBar
     from rtbench.report.exported import render_exported
 
-    options = model_options(
-        arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std, preprocess
-    )
-    chosen = parse_precisions(precisions)
-    logs = Path(tempfile.mkdtemp(prefix="rtbench-"))
-    place = make_place(out, logs, threads, timeout, cache_dir)
-    check_writable(place.folder or place.engines)
-    with ProgressBar() as progress:
-        prepared = prepare(
+    with progress_bar() as progress:
+        prepared = api.export(
             model,
-            options,
-            chosen,
-            CalibrationOptions(folder=calibration, images=calibration_images, method=calibration_method),
-            place,
-            progress,
-            data=calibration,
-            export_only=True,
+            precisions=parse_precisions(precisions),
+            out=out,
+            options=model_options(
+                arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std, preprocess
+            ),
+            calibration=CalibrationOptions(folder=calibration, images=calibration_images, method=calibration_method),
             formats=parse_formats(formats),
             engines=engine_options(recipe, build_repeats),
+            threads=threads,
+            timeout_s=timeout,
+            cache_dir=cache_dir,
+            progress=progress,
         )
-    _print(
-        render_exported(prepared.model, prepared.folder, prepared.artifacts, prepared.failures, prepared.unavailable)
-    )
+    show(render_exported(prepared.model, prepared.folder, prepared.artifacts, prepared.failures, prepared.unavailable))
     bad = [each for each in prepared.artifacts if each.check and each.check.status != "ok"]
     if bad or prepared.failures:
         raise typer.Exit(1)
-    shutil.rmtree(logs)  # kept above, where a failure names its log
 
 
 @app.command()
@@ -215,65 +209,43 @@ def compare(
     if resume and context.obj is None:
         _resume(context, resume)
         return
-    from rtbench.artifacts import check_writable
-    from rtbench.compare import compare as run_comparison
-    from rtbench.mlperf import require_loadgen
+    from rtbench import api
     from rtbench.options import CalibrationOptions
-    from rtbench.plan import Plan, Sampling
-    from rtbench.progress import ProgressBar
-    from rtbench.report.markdown import render_markdown
     from rtbench.report.table import render_table
-    from rtbench.report.tidy_csv import render_csv
-    from rtbench.runs import RunDirectory
     from rtbench.sample import ARCH
 
-    options = model_options(
-        arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std, preprocess
-    )
-    target = parse_percent("--target-ci", target_ci) if target_ci else None
-    sampling = Sampling(
-        runs=runs or (1000 if target is None else 250),
-        warmup=warmup,
-        target_ci=target,
-        max_time_s=max_time,
-        scenario=scenario,
-    )
-    if scenario:
-        require_loadgen()
-    sources = tuple(models) if models else (ARCH,)
-    chosen = parse_precisions(precisions)
     resumed: Path | None = context.obj
-    directory = RunDirectory(resumed or out or _default_run_path(sources[0]), resume=resumed is not None)
-    try:
-        place = make_place(None, directory.logs, threads, timeout, cache_dir)
-        check_writable(place.engines)
-        plan = Plan(
-            sources=sources,
+    place = resumed or out or api.default_run_path(models[0] if models else ARCH)
+    with progress_bar() as progress:
+        run = api.compare(
+            *models or (),
             runtimes=parse_names(runtimes) if runtimes else None,
-            precisions=chosen,
-            sampling=sampling,
-            baseline=baseline,
-            place=place,
-            command=("rtbench", *sys.argv[1:]),
+            precisions=parse_precisions(precisions),
             data=data,
             limit=limit,
             batch_size=batch_size,
+            runs=runs,
+            target_ci=parse_percent("--target-ci", target_ci) if target_ci else None,
+            max_time_s=max_time,
+            warmup=warmup,
+            scenario=scenario,
+            baseline=baseline,
             reference=reference,
-            model=options,
+            out=place,
+            resume=resumed is not None,
+            options=model_options(
+                arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std, preprocess
+            ),
             calibration=CalibrationOptions(folder=calibration, images=calibration_images, method=calibration_method),
             engines=engine_options(recipe, build_repeats),
+            threads=threads,
+            timeout_s=timeout,
+            cache_dir=cache_dir,
+            progress=progress,
+            command=("rtbench", *sys.argv[1:]),
         )
-        if not resumed:
-            directory.save_command(sys.argv[1:])
-        with ProgressBar() as progress:
-            run = run_comparison(plan, directory, progress)
-    except (UsageError, KeyboardInterrupt):
-        directory.discard()
-        raise
-    directory.save_report("results.csv", render_csv(run))
-    directory.save_report("report.md", render_markdown(run))
-    _print(render_table(run))
-    typer.echo(f"Everything is kept in {directory.path}", err=True)
+    show(render_table(run))
+    say(f"Everything is kept in {place}; {place / 'report.html'} shows it.")
     context.exit(_exit_code(run, strict=strict))
 
 
@@ -305,43 +277,16 @@ def _resume(context: typer.Context, run: Path) -> None:
         context.command.invoke(begun)
 
 
-@app.command()
-def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
-    format: Annotated[ReportFormat, option("--format", help="How to render it.")] = "table",
-    output: Annotated[Path | None, option("--output", help="Write there instead of to stdout.", metavar="FILE")] = None,
-) -> None:
-    """Render a finished run again, without measuring.
-
-    Example: rtbench report runs/20261124-120000-resnet18 --format markdown
-    """
-    from rtbench.artifacts import write_text
-    from rtbench.report.markdown import render_markdown
-    from rtbench.report.table import render_table
-    from rtbench.report.tidy_csv import render_csv
-    from rtbench.runs import read_run
-
-    record = read_run(run)
-    renderers: dict[ReportFormat, Callable[[Run], str]] = {
-        "table": lambda each: _plain(render_table(each)),
-        "markdown": render_markdown,
-        "csv": render_csv,
-        "json": lambda each: each.model_dump_json(indent=2) + "\n",
-    }
-    if output:
-        try:
-            write_text(output, renderers[format](record))
-        except OSError as error:
-            raise UsageError(f"cannot write {output}: {error.strerror}", "choose another --output") from None
-    elif format == "table":
-        _print(render_table(record))
-    else:
-        typer.echo(renderers[format](record), nl=False)
+for command in (report, diff, history):
+    app.command()(command)
 
 
 @app.command("gpu-check")
 def gpu_check(run: Annotated[Path, typer.Argument(metavar="RUN", help="What make gpu-check has measured.")]) -> None:
-    """Judge a run of every runtime on a GPU, PASS or FAIL a line, before its figures are believed."""
+    """Judge a run of every runtime on a GPU, PASS or FAIL a line, before its figures are believed.
+
+    Example: rtbench gpu-check runs/gpu-check
+    """
     from rtbench.gpu_check import judge_gpu_run
     from rtbench.runs import read_run
 
@@ -353,15 +298,17 @@ def gpu_check(run: Annotated[Path, typer.Argument(metavar="RUN", help="What make
 
 @app.command()
 def doctor() -> None:
-    """Say what this machine can run: each runtime OK, or why not and what would mend it."""
+    """Say what this machine can run: each runtime OK, or why not and what would mend it.
+
+    Example: rtbench doctor
+    """
     from rtbench.doctor import examine
     from rtbench.environment import available_cores, read_environment
-    from rtbench.progress import ProgressBar
     from rtbench.report.findings import render_findings
 
-    with ProgressBar() as progress:
+    with progress_bar() as progress:
         findings = examine(progress)
-    _print(render_findings(findings, read_environment(available_cores())))
+    show(render_findings(findings, read_environment(available_cores())))
 
 
 cache = typer.Typer(help="The decoded images that comparisons share.", no_args_is_help=True, rich_markup_mode=None)
@@ -374,7 +321,7 @@ def list_cache(cache_dir: CacheDir = None) -> None:
     from rtbench.image_cache import list_entries
     from rtbench.report.cached import render_entries
 
-    _print(render_entries(list_entries(cache_dir or default_cache())))
+    show(render_entries(list_entries(cache_dir or default_cache())))
 
 
 @cache.command("size")
@@ -425,28 +372,3 @@ def _exit_code(run: Run, *, strict: bool) -> int:
         return INTERRUPTED
     bad = {"failed", "invalid"} | ({"unavailable"} if strict else set())
     return int(any(row.status in bad for row in run.rows))
-
-
-def _default_run_path(source: str) -> Path:
-    import time
-
-    return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(source).stem}"
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, soft_wrap=False)
-
-
-def _print(renderable: RenderableType) -> None:
-    _console().print(renderable)
-
-
-def _plain(renderable: RenderableType) -> str:
-    from rich.console import Console
-
-    console = Console(width=PIPED_WIDTH, color_system=None, highlight=False)
-    with console.capture() as capture:
-        console.print(renderable)
-    return capture.get()

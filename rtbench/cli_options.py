@@ -12,7 +12,6 @@ from rtbench.terms import CalibrationMethod, Format, Interpolation, Precision, P
 
 if TYPE_CHECKING:
     from rtbench.options import EngineOptions, ModelOptions
-    from rtbench.prepare import Place
     from rtbench.records import Triple
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -67,6 +66,7 @@ Preprocessed = Annotated[
     Preprocess | None, option("--preprocess", help="Whose resize: torch's, or tf for the baseline's TensorFlow recipe.")
 ]
 CacheDir = Annotated[Path | None, option("--cache-dir", help="Where decoded images are kept.", metavar="DIR")]
+Output = Annotated[Path | None, option("--output", help="Write there instead of to stdout.", metavar="FILE")]
 
 
 def parse_names(text: str) -> tuple[str, ...]:
@@ -140,20 +140,6 @@ def model_options(
         mean=_triple("--mean", mean),
         std=deviation,
         preprocess=preprocess,
-    )
-
-
-def make_place(out: Path | None, logs: Path, threads: int | None, timeout: float, cache_dir: Path | None) -> Place:
-    from rtbench.environment import available_cores
-    from rtbench.prepare import Place
-
-    return Place(
-        engines=Path("engines"),
-        folder=out,
-        cache=cache_dir or default_cache(),
-        logs=logs,
-        threads=threads or available_cores(),
-        timeout_s=timeout,
     )
 
 

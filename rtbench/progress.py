@@ -1,31 +1,50 @@
-"""Progress of long work on stderr, silent where that is no terminal."""
+"""Progress of long work on stderr: a bar on a terminal, lines where the user asked for them, else silence."""
 
 from __future__ import annotations
 
 import sys
+import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from rtbench.terms import Loudness
 
 
 class ProgressBar:
     """Call it with what is being done, how much is done, and how much there is."""
 
-    def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    def __init__(self, loudness: Loudness = "normal") -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._verbose = loudness == "verbose"
         self._progress = Progress(
-            *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+            transient=True,
+            disable=loudness == "quiet" or not sys.stderr.isatty(),
         )
         self._phase: str | None = None
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         if phase != self._phase:
+            self._end_phase()
             for task in self._progress.task_ids:
                 self._progress.remove_task(task)
             self._task = self._progress.add_task(phase)
-            self._phase = phase
+            self._phase, self._began = phase, time.monotonic()
+        self._done = done
         self._progress.update(self._task, completed=done, total=total)
+
+    def _end_phase(self) -> None:
+        if self._verbose and self._phase is not None:
+            seconds = time.monotonic() - self._began
+            self._console.print(f"{self._phase}: {self._done} in {seconds:.1f} s", markup=False, soft_wrap=True)
 
     def __enter__(self) -> ProgressBar:
         self._progress.start()
@@ -34,4 +53,5 @@ class ProgressBar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end_phase()
         self._progress.stop()

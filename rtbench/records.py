@@ -10,8 +10,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
+from rtbench.errors import UsageError
 from rtbench.terms import CalibrationMethod, Format, Interpolation, Library, Precision, Preprocess, Status
 
+SCHEMA_VERSION: Literal[1] = 1
 Triple = tuple[float, float, float]
 Interval = tuple[float, float]
 
@@ -366,7 +368,7 @@ class Row(Record):
 
 
 class Run(Record):
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1] = SCHEMA_VERSION
     created: str
     command: list[str]
     complete: bool
@@ -392,3 +394,14 @@ class Run(Record):
     def model(self) -> Model:
         """The first of `models`, which is the only one unless several were compared."""
         return self.models[0]
+
+    def to_pandas(self) -> Any:
+        """A DataFrame with one row a row; columns are named as in `result.json`, `latency.mean_ms` and so on.
+
+        Raises UsageError where pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise UsageError("to_pandas() needs pandas, which is not installed", "pip install pandas") from None
+        return pandas.json_normalize([row.model_dump() for row in self.rows])

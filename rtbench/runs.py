@@ -11,7 +11,9 @@ import os
 import shutil
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +23,12 @@ from rtbench.accuracy import TOP, Predictions
 from rtbench.artifacts import check_writable, write_text
 from rtbench.errors import UsageError
 from rtbench.latency import Block
-from rtbench.records import Run
+from rtbench.records import SCHEMA_VERSION, Run
 
 RESULT, SAMPLES, COMMAND = "result.json", "samples.csv", "command.json"
 FLIP_COLUMNS = ("file", "label", "own_top1", "own_confidence", "top1", "confidence")
+UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = ()
+"""For each schema version from 1 on, what makes a `result.json` of it one of the next version."""
 SAMPLE_COLUMNS = ("row", "round", "position", "start_ns", "duration_ns", "device_ms")
 
 
@@ -185,7 +189,7 @@ def read_run(path: Path) -> Run:
     """The record of a run directory, or of a `result.json` itself; UsageError where it is none."""
     file = path / RESULT if path.is_dir() else path
     try:
-        return Run.model_validate_json(file.read_bytes())
+        return Run.model_validate(_upgraded(json.loads(file.read_bytes()), file))
     except FileNotFoundError:
         raise UsageError(
             f"{path} is no run directory (it has no {RESULT})", "name a folder that compare wrote"
@@ -193,9 +197,25 @@ def read_run(path: Path) -> Run:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        problem = f"{where or 'it'}: {first['msg']}"
+    except ValueError as error:  # no JSON, or no text
+        problem = str(error)
+    raise UsageError(f"{file} is no result of this version of rtbench: {problem}", "measure again")
+
+
+def _upgraded(data: Any, file: Path) -> Any:
+    """A result of any earlier schema version as one of this version; UsageError where it is of a later one."""
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if not isinstance(version, int):
+        return data  # which Run then refuses, with the reason
+    if version > SCHEMA_VERSION:
         raise UsageError(
-            f"{file} is no result of this version of rtbench: {where or 'it'}: {first['msg']}", "measure again"
-        ) from None
+            f"{file} has schema version {version}, and this version of rtbench reads up to {SCHEMA_VERSION}",
+            "use the newer rtbench that wrote it",
+        )
+    for step in UPGRADES[version - 1 :]:
+        data = step(data)
+    return data
 
 
 def _interrupted_run(path: Path) -> Run | None:
@@ -220,14 +240,49 @@ def read_command(path: Path) -> tuple[list[str], Path]:
 
 def read_samples(path: Path) -> dict[str, list[NDArray[np.float64]]]:
     """The raw samples of a run directory: for each row its rounds, in milliseconds."""
-    rounds: dict[str, list[NDArray[np.float64]]] = {}
+    return {row: [block.durations_ns / 1e6 for block in blocks] for row, blocks in read_blocks(path).items()}
+
+
+def read_blocks(path: Path) -> dict[str, list[Block]]:
+    """The raw samples of a run directory as they were measured: for each row its blocks, in order."""
+    blocks: dict[str, list[Block]] = {}
     for block in _read_blocks(path / SAMPLES):
-        rounds.setdefault(block.row, []).append(block.durations_ns / 1e6)
-    return rounds
+        blocks.setdefault(block.row, []).append(block)
+    return blocks
+
+
+@dataclass(frozen=True)
+class Prediction:
+    file: str
+    label: int
+    classes: tuple[int, ...]
+    """With the largest output first; -1 where the output was not finite."""
+
+
+def read_predictions(path: Path, row: str) -> list[Prediction]:
+    """What a row answered for every labelled image; empty where it was not asked."""
+    return [
+        Prediction(
+            line["file"], int(line["label"]), tuple(int(line[key]) for key in line if key and key.startswith("top"))
+        )
+        for line in _lines(path / "predictions" / f"{file_name(row)}.csv")
+    ]
+
+
+def _lines(path: Path) -> list[dict[str, str]]:
+    """The lines of a CSV file, none where it is missing."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        text = file.read()
+    whole = text[: text.rfind("\n") + 1]
+    return list(csv.DictReader(io.StringIO(whole, newline="")))
 
 
 def _read_blocks(path: Path) -> list[Block]:
-    """Blocks in the order measured; a line that a kill has cut is left out."""
+    """Blocks in the order measured, none without the file; a line that a kill has cut is left out."""
+    if not path.exists():
+        return []
     with path.open(newline="", encoding="utf-8") as file:
         text = file.read()
     lines = list(csv.reader(io.StringIO(text, newline="")))[1:]
@@ -240,7 +295,8 @@ def _read_blocks(path: Path) -> list[Block]:
 
 
 def _block(row: str, number: int, position: int, samples: list[list[str]]) -> Block:
-    starts, durations, device = zip(*samples, strict=True)
+    starts, durations, *rest = zip(*samples, strict=True)
+    device = rest[0] if rest else [""] * len(samples)  # earlier versions had none
     return Block(
         row,
         number,

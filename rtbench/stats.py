@@ -37,6 +37,16 @@ def wilson_interval(successes: int, trials: int) -> Interval:
     return float(interval.low), float(interval.high)
 
 
+def paired_change(gained: int, lost: int, trials: int) -> tuple[float, float]:
+    """The centre and the standard error of an interval for the difference of two proportions measured on the same
+    trials, of which `gained` succeeded only with the second and `lost` only with the first.
+
+    Wald's interval with half a trial added to each cell (Agresti and Min, Statistics in Medicine 24, 2005).
+    """
+    up, down, total = gained + 0.5, lost + 0.5, trials + 2
+    return (up - down) / total, float(np.sqrt(up + down - (up - down) ** 2 / total)) / total
+
+
 def paired_interval(gained: int, lost: int, trials: int) -> Interval:
     """The 95 % interval of the difference of two proportions measured on the same trials, as fractions.
 
@@ -46,9 +56,8 @@ def paired_interval(gained: int, lost: int, trials: int) -> Interval:
     """
     from scipy.stats import norm
 
-    up, down, total = gained + 0.5, lost + 0.5, trials + 2
-    difference = (up - down) / total
-    half = float(norm.ppf(0.975)) * float(np.sqrt(up + down - (up - down) ** 2 / total)) / total
+    difference, error = paired_change(gained, lost, trials)
+    half = float(norm.ppf(0.975)) * error
     return max(difference - half, -1.0), min(difference + half, 1.0)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +64,51 @@ def rtbench(tmp_path, image_cache):
         )
 
     return run
+
+
+@pytest.fixture
+def terminal(tmp_path, image_cache):
+    """Run the command line on a terminal 80 columns wide; gives everything that it wrote there."""
+
+    def run(*arguments: str | Path, **variables: str) -> str:
+        parent, child = pty.openpty()
+        environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rtbench", *map(str, arguments)],
+            cwd=tmp_path,
+            env=environment
+            | {"XDG_CACHE_HOME": str(image_cache), "TERM": "xterm-256color", "COLUMNS": "80"}
+            | variables,
+            stdout=child,
+            stderr=child,
+        )
+        os.close(child)
+        chunks = []
+        with contextlib.suppress(OSError):  # raised where the other end is closed
+            while chunk := os.read(parent, 65536):
+                chunks.append(chunk)
+        process.wait()
+        os.close(parent)
+        return b"".join(chunks).decode()
+
+    return run
+
+
+GOLDEN = Path(__file__).resolve().parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the golden files anew, to be read in the diff")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest):
+    """Compare a text with the golden file of that name."""
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8")
+
+    return compare

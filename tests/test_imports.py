@@ -9,8 +9,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "rtbench"
 WAY = [
-    {"", "terms", "errors", "records", "worker"},
-    {"stats", "images", "preprocessing", "options", "recipes"},
+    {"terms", "errors", "records", "worker"},
+    {"stats", "spread", "images", "preprocessing", "options", "recipes"},
     {"archives", "ground_truth", "datasets", "sample", "decoding", "image_cache", "crops"},
     {"artifacts", "architectures", "checkpoints", "fake_model", "models", "tensorrt", "export"},
     {"runtimes"},
@@ -29,9 +29,12 @@ WAY = [
         "resume",
         "compare",
         "doctor",
+        "diff",
+        "history",
     },
     {"report"},
-    {"cli", "cli_options", "__main__"},
+    {"", "api"},
+    {"cli", "cli_options", "cli_output", "cli_reports", "__main__"},
 ]
 HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "numpy", "scipy", "PIL", "rich"}
 

@@ -13,8 +13,11 @@ HEADERS = (
     "mean ms",
     "± 95 %",
     "p50",
+    "p95",
     "p99",
     "top-1 %",
+    "95 % of top-1",
+    "top-5 %",
     "agree %",
     "MiB",
     "size",
@@ -22,33 +25,42 @@ HEADERS = (
     "accuracy",
     "vs torch",
 )
-SCORES = HEADERS[8:11]
+SPARED = ("95 % of top-1", "p95", "top-5 %", "p99", "p50", "agree %", "± 95 %")
+"""Columns that are left out where there is no room, in this order."""
 NOTHING = "-"
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """One row's cells in the order of HEADERS; a figure that was not measured is a dash."""
+def cells(row: Row) -> dict[str, str]:
+    """One row's cells by header; a figure that was not measured is a dash."""
     latency, accuracy, scores = row.latency, row.accuracy, row.scores
-    return (
-        row.id,
-        _number(latency.mean_ms if latency else None)
+    return {
+        "row": row.id,
+        "mean ms": _number(latency.mean_ms if latency else None)
         + ("" if latency is None or latency.stable else " !")
         + (" #1" if row.leads else ""),
-        _half_width(latency.mean_ci95_ms if latency else None),
-        _number(latency.p50_ms if latency else None),
-        _number(latency.p99_ms if latency else None),
-        _percent(accuracy.top1 if accuracy else None),
-        _percent(_agreement(row)),
-        f"{row.artifact.size_bytes / 2**20:.2f}" if row.artifact else NOTHING,
-        _score(scores.size if scores else None),
-        _score(scores.latency if scores else None)
+        "± 95 %": _half_width(latency.mean_ci95_ms if latency else None),
+        "p50": _number(latency.p50_ms if latency else None),
+        "p95": _number(latency.p95_ms if latency else None),
+        "p99": _number(latency.p99_ms if latency else None),
+        "top-1 %": _percent(accuracy.top1 if accuracy else None),
+        "95 % of top-1": " to ".join(f"{100 * end:.1f}" for end in accuracy.top1_ci95) if accuracy else NOTHING,
+        "top-5 %": _percent(accuracy.top5 if accuracy else None),
+        "agree %": _percent(agreement(row)),
+        "MiB": f"{row.artifact.size_bytes / 2**20:.2f}" if row.artifact else NOTHING,
+        "size": _score(scores.size if scores else None),
+        "latency": _score(scores.latency if scores else None)
         + ("*" if scores and scores.latency and not scores.on_baseline_hardware else ""),
-        _score(scores.accuracy if scores else None),
-        f"{scores.speedup_vs_torch:.2f}x" if scores and scores.speedup_vs_torch else NOTHING,
-    )
+        "accuracy": _score(scores.accuracy if scores else None),
+        "vs torch": f"{scores.speedup_vs_torch:.2f}x" if scores and scores.speedup_vs_torch else NOTHING,
+    }
 
 
-def _agreement(row: Row) -> float | None:
+def reasons(run: Run) -> list[str]:
+    """Why each row that has not ended well has not."""
+    return [f"{row.id} {row.status}: {row.reason}" for row in run.rows if row.status != "ok"]
+
+
+def agreement(row: Row) -> float | None:
     """With the model's own top-1: over the labelled images where fidelity saw no more, else over fidelity's."""
     accuracy, fidelity = row.accuracy, row.fidelity
     if accuracy and accuracy.agreement is not None and (fidelity is None or accuracy.images >= fidelity.images):
@@ -58,8 +70,7 @@ def _agreement(row: Row) -> float | None:
 
 def notes(run: Run) -> list[str]:
     """What a reader must know to believe the table, most important first."""
-    lines = [f"{row.id} {row.status}: {row.reason}" for row in run.rows if row.status != "ok"]
-    lines += [f"{row.id}: {warning}" for row in run.rows for warning in _warnings(row)]
+    lines = [f"{row.id}: {warning}" for row in run.rows for warning in _warnings(row)]
     lines += comparison_notes(run)
     lines += [str(spread) for spread in build_spreads(run.rows)]
     lines += [_mlperf_note(row.id, row.mlperf) for row in run.rows if row.mlperf]
@@ -175,7 +186,7 @@ def _range(interval: Interval) -> str:
 
 
 def _number(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.4g}" if value < 1000 else f"{value:.0f}"
+    return NOTHING if value is None else f"{value:#.4g}" if value < 1000 else f"{value:.0f}"
 
 
 def _half_width(interval: Interval | None) -> str:

@@ -1,30 +1,73 @@
-"""A run as Markdown."""
+"""A run as Markdown that reads well in a pull request: the answer, the rows, and the rest folded away."""
 
 from __future__ import annotations
 
-from rtbench.records import Run
-from rtbench.report.cells import HEADERS, cells, notes
+import re
+import shlex
+
+from rtbench.records import Row, Run
+from rtbench.report.answer import answer, rule
+from rtbench.report.cells import cells, notes
+
+HEADERS = ("mean ms", "± 95 %", "p99", "top-1 %", "agree %", "MiB", "size", "latency", "accuracy", "vs torch")
+SPECIAL = re.compile(r"[\\|*`\[\]<~]|#(?=\d)")
+INSTEAD = {"<": "&lt;", "#": "#<!-- -->"}  # the latter would become a link to an issue
 
 
 def render_markdown(run: Run) -> str:
     lines = [
-        f"# rtbench: {_escaped(', '.join(model.name for model in run.models))}",
+        f"### rtbench: {escaped(', '.join(model.name for model in run.models))}",
         "",
-        "| " + " | ".join(HEADERS) + " |",
-        "|---" + "|---:" * (len(HEADERS) - 1) + "|",
-        *("| " + " | ".join(_escaped(cell) for cell in cells(row)) + " |" for row in run.rows),
+        f"**{escaped(answer(run))}** {escaped(rule(run))}".rstrip(),
         "",
-        *(f"- {_escaped(note)}" for note in notes(run)),
+        f"| row | {' | '.join(HEADERS)} |",
+        "|---" + "|---:" * len(HEADERS) + "|",
+        *(_line(row) for row in run.rows),
+        "",
+        *_below(run),
+        "<details><summary>Notes, environment, how to reproduce</summary>",
+        "",
+        *(f"- {escaped(note)}" for note in notes(run)),
         "",
         "| package | version |",
         "|---|---|",
-        *(f"| {name} | {version} |" for name, version in run.environment.packages.items()),
+        *(f"| {escaped(name)} | {escaped(version)} |" for name, version in run.environment.packages.items()),
         "",
-        f"Measured {run.created} with `{' '.join(run.command)}`.",
+        f"Measured {run.created} with",
+        "",
+        code_block(shlex.join(run.command)),
+        "",
+        "</details>",
         "",
     ]
     return "\n".join(lines)
 
 
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("\n", " ")
+def _line(row: Row) -> str:
+    found = cells(row)
+    name = code(row.id) + ("" if row.status == "ok" else f" {row.status}")
+    return "| " + " | ".join([name, *(escaped(found[header]) for header in HEADERS)]) + " |"
+
+
+def _below(run: Run) -> list[str]:
+    """Why rows have no figures, in sight."""
+    bad = [row for row in run.rows if row.status != "ok"]
+    lines = [f"- {code(row.id)} {row.status}: {escaped(row.reason or 'no reason was kept')}" for row in bad]
+    return [*lines, ""] if lines else []
+
+
+def escaped(text: str) -> str:
+    """Text that stands in a Markdown table or list as it is."""
+    return SPECIAL.sub(lambda found: INSTEAD.get(found[0], "\\" + found[0]), text).replace("\n", " ")
+
+
+def code(text: str) -> str:
+    """A code span for a table; `torch/fp32#2` outside of one would become a link to an issue."""
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    space = " " if "`" in text else ""
+    return f"{fence}{space}{text}{space}{fence}".replace("|", "\\|").replace("\n", " ")
+
+
+def code_block(text: str) -> str:
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence}\n{text}\n{fence}"

@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from rtbench.records import Run
-from rtbench.report.cells import HEADERS, cells, notes
+from rtbench.report.answer import answer
+from rtbench.report.cells import HEADERS, SPARED, cells, notes, reasons
 
 COLOURS = {"ok": "", "unavailable": "dim", "failed": "red", "invalid": "red"}
+GAP = 2
 
 
-def render_table(run: Run) -> Group:
+class RunTable:
+    """The answer, the rows in as many columns as there is room for, and the notes; for rich to print."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(answer(self._run), style="bold")
+        yield Text()
+        yield self._table(options.max_width)
+        yield Text()
+        for line in [*reasons(self._run), *notes(self._run)]:
+            yield Text(line)
+
+    def _table(self, width: int) -> Table:
+        rows = [cells(row) for row in self._run.rows]
+        needs = {header: max(len(header), *(len(row[header]) for row in rows)) for header in HEADERS}
+        shown = list(HEADERS)
+        for spared in SPARED:
+            if sum(needs[header] + GAP for header in shown) - GAP <= width:
+                break
+            shown.remove(spared)
+        table = Table(
+            title=", ".join(model.name for model in self._run.models), title_justify="left", box=None, pad_edge=False
+        )
+        for header in shown:
+            if header == "row":
+                table.add_column(header, overflow="fold")
+            else:
+                table.add_column(header, justify="right", no_wrap=True, min_width=needs[header])
+        for row, record in zip(rows, self._run.rows, strict=True):
+            table.add_row(*(Text(row[header]) for header in shown), style=COLOURS[record.status])
+        return table
+
+
+def render_table(run: Run) -> RunTable:
     """The table of rows and under it the notes, to be printed by rich."""
-    table = Table(title=f"{', '.join(model.name for model in run.models)}", box=None, pad_edge=False)
-    for header in HEADERS:
-        table.add_column(header, justify="left" if header == "row" else "right", no_wrap=True)
-    for row in run.rows:
-        table.add_row(*cells(row), style=COLOURS[row.status])
-    return Group(table, *(Text(f"\n{note}" if not index else note) for index, note in enumerate(notes(run))))
+    return RunTable(run)

@@ -31,7 +31,15 @@ COLUMNS = {
     "p95_ms": "latency.p95_ms",
     "p99_ms": "latency.p99_ms",
     "max_ms": "latency.max_ms",
+    "device_mean_ms": "latency.device_mean_ms",
+    "warmup_runs": "latency.warmup_runs",
+    "settled": "latency.settled",
     "stable": "latency.stable",
+    "leads": "leads",
+    "load_ms": "startup.load_ms",
+    "first_run_ms": "startup.first_run_ms",
+    "other_cores": "conditions.other_cores",
+    "stolen_cores": "conditions.stolen_cores",
     "accuracy_images": "accuracy.images",
     "top1": "accuracy.top1",
     "top1_ci95_low": "accuracy.top1_ci95.0",
@@ -55,10 +63,6 @@ COLUMNS = {
     "speedup_vs_torch": "scores.speedup_vs_torch",
     "speedup_ci95_low": "scores.speedup_ci95.0",
     "speedup_ci95_high": "scores.speedup_ci95.1",
-    "load_ms": "startup.load_ms",
-    "first_run_ms": "startup.first_run_ms",
-    "warmup_runs": "latency.warmup_runs",
-    "other_cores": "conditions.other_cores",
 }
 
 
@@ -69,11 +73,12 @@ def render_csv(run: Run) -> str:
     writer.writerow(COLUMNS)
     for row in run.rows:
         record = row.model_dump()
-        writer.writerow([_at(record, path) for path in COLUMNS.values()])
+        writer.writerow([figure_at(record, path) for path in COLUMNS.values()])
     return text.getvalue()
 
 
-def _at(record: Any, path: str) -> Any:
+def figure_at(record: Any, path: str) -> Any:
+    """The value at `latency.mean_ms` or `latency.mean_ci95_ms.0` of a dumped record, None where a part is missing."""
     for key in path.split("."):
         if record is None:
             return None

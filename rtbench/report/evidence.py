@@ -1,0 +1,77 @@
+"""What a run directory holds beside `result.json`, as the HTML report shows it: samples and predictions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtbench.baselines import is_torch_fp32
+from rtbench.latency import Block
+from rtbench.records import Row, Run
+from rtbench.runs import Prediction, read_blocks, read_predictions
+
+QUANTILES = (5, 25, 50, 75, 95)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """By row; rows without are missing, and so is everything where only a `result.json` was given."""
+
+    blocks: Mapping[str, Sequence[Block]] = field(default_factory=dict)
+    predictions: Mapping[str, Sequence[Prediction]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Images of one class (its folder's name) on which a row and its model's torch/fp32 row differ."""
+
+    label: str
+    images: int
+    lost: int
+    """Right by the model, wrong by the row."""
+    gained: int
+    other: int
+    """Wrong by both, in different ways."""
+
+
+def read_evidence(path: Path, run: Run) -> Evidence:
+    """What lies in the run directory at `path`, or beside a `result.json`."""
+    folder = path if path.is_dir() else path.parent
+    predictions = {row.id: found for row in run.rows if (found := read_predictions(folder, row.id))}
+    return Evidence(read_blocks(folder), predictions)
+
+
+def samples_ms(blocks: Sequence[Block]) -> NDArray[np.float64]:
+    return np.concatenate([block.durations_ns for block in blocks]) / 1e6
+
+
+def flips(run: Run, row: Row, evidence: Evidence) -> list[Flips]:
+    """Flips by class, most lost first; empty where the row or torch/fp32 has no predictions."""
+    own = evidence.predictions.get(row.id, ())
+    reference = next((each for each in run.rows if is_torch_fp32(each) and each.model == row.model), None)
+    if reference is None or reference is row:
+        return []
+    before = {each.file: each for each in evidence.predictions.get(reference.id, ())}
+    counts: dict[str, Counter[str]] = {}
+    for after in own:
+        if after.file not in before:
+            continue
+        was, now = before[after.file].classes[0], after.classes[0]
+        kind = "same" if was == now else "lost" if was == after.label else "gained" if now == after.label else "other"
+        counts.setdefault(_class_name(after), Counter())[kind] += 1
+    found = [
+        Flips(name, count.total(), count["lost"], count["gained"], count["other"])
+        for name, count in counts.items()
+        if count.total() > count["same"]
+    ]
+    return sorted(found, key=lambda each: (-each.lost, -each.gained, -each.other, each.label))
+
+
+def _class_name(prediction: Prediction) -> str:
+    folder, slash, _ = prediction.file.replace("\\", "/").rpartition("/")
+    return folder if slash else str(prediction.label)

@@ -1,0 +1,175 @@
+"""A run as one self-contained HTML page: no request leaves it, and it says all that the run directory does."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from rtbench.records import Row, Run
+from rtbench.report import charts
+from rtbench.report.answer import answer, pareto_front, rule, shipped
+from rtbench.report.cells import NOTHING, agreement, notes
+from rtbench.report.evidence import Evidence, Flips, flips
+from rtbench.report.tidy_csv import figure_at
+
+SCORES = {"size": "Size score", "latency": "Latency score", "accuracy": "Accuracy score"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell says, its interval, and what it is sorted by."""
+
+    text: str
+    value: float | None
+    interval: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the score table: `cells` in the order of COLUMNS, or the reason that there are none."""
+
+    row: Row
+    cells: tuple[Cell, ...]
+    flags: tuple[tuple[str, str], ...]
+    shipped: bool
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure of the score table: where it stands in `result.json`, times `scale`, and the same of its interval."""
+
+    name: str
+    meaning: str
+    path: str
+    form: str = ".2f"
+    scale: float = 1.0
+    interval: str | None = None
+    interval_form: str = "#.4g"
+
+
+MIB = 1 / 2**20
+COLUMNS = (
+    Column(
+        "mean ms",
+        "mean latency at batch 1, with its 95 % interval over rounds",
+        "latency.mean_ms",
+        "#.4g",
+        interval="latency.mean_ci95_ms",
+    ),
+    Column("p50", "median latency, ms", "latency.p50_ms", "#.4g"),
+    Column("p99", "99th percentile of latency, ms", "latency.p99_ms", "#.4g"),
+    Column(
+        "top-1 %",
+        "share of labelled images whose first answer is right, with its 95 % interval",
+        "accuracy.top1",
+        scale=100,
+        interval="accuracy.top1_ci95",
+        interval_form=".1f",
+    ),
+    Column("agree %", "share of images with the model's own top-1", "fidelity.top1_agreement", scale=100),
+    Column("MiB", "size of the artifact on disk", "artifact.size_bytes", scale=MIB),
+    Column("size", "baseline size over size", "scores.size"),
+    Column("latency", "baseline latency over mean latency", "scores.latency"),
+    Column("accuracy", "top-1 over the baseline's", "scores.accuracy"),
+    Column(
+        "vs torch",
+        "how many times faster than torch/fp32, from the rounds that both were timed in",
+        "scores.speedup_vs_torch",
+        interval="scores.speedup_ci95",
+        interval_form=".2f",
+    ),
+)
+
+
+def render_html(run: Run, evidence: Evidence) -> str:
+    """The page, with the charting library inlined from its installed package."""
+    flipped = {row.id: found for row in run.rows if (found := flips(run, row, evidence))}
+    specs = _specs(run, evidence, flipped)
+    return render_page(
+        "report.html",
+        title=f"rtbench: {', '.join(model.name for model in run.models)}",
+        run=run,
+        answer=answer(run),
+        rule=rule(run),
+        columns=COLUMNS,
+        lines=[_line(run, row) for row in run.rows],
+        notes=notes(run),
+        specs=specs,
+        timed=[(index, row) for index, row in enumerate(run.rows) if f"time-{index}" in specs],
+        flipped=[(index, row, flipped[row.id]) for index, row in enumerate(run.rows) if row.id in flipped],
+        scores=[(name, title) for name, title in SCORES.items() if f"score-{name}" in specs],
+        observed=[row for row in run.rows if row.startup or row.conditions],
+        compared=any(row.id in evidence.predictions for row in run.rows),
+        command=shlex.join(run.command),
+        shown_samples=charts.SHOWN_SAMPLES,
+        shown_classes=charts.SHOWN_CLASSES,
+    )
+
+
+def render_page(template: str, **values: Any) -> str:
+    """A page from a template of this package, with Vega-Lite inlined."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from vl_convert import javascript_bundle
+
+    environment = Environment(
+        loader=PackageLoader("rtbench.report"),
+        autoescape=lambda name: name is not None and name.endswith(".html"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    library = javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+    return environment.get_template(template).render(library=library, **values)
+
+
+def _specs(run: Run, evidence: Evidence, flipped: dict[str, list[Flips]]) -> dict[str, charts.Spec]:
+    """The charts that this run has figures for, by the id of the place where each is drawn."""
+    found = {
+        "front": charts.front_chart(run),
+        "quantiles": charts.quantile_chart(run, evidence),
+        "stages": charts.stage_chart(run),
+        **{f"score-{score}": charts.score_chart(run, score) for score in SCORES},
+    }
+    starts = [int(block.starts_ns[0]) for blocks in evidence.blocks.values() for block in blocks]
+    for index, row in enumerate(run.rows):
+        if row.latency and row.id in evidence.blocks:
+            blocks = evidence.blocks[row.id]
+            found[f"histogram-{index}"] = charts.histogram(blocks)
+            found[f"time-{index}"] = charts.time_chart(blocks, min(starts))
+        if row.id in flipped:
+            found[f"flips-{index}"] = charts.flips_chart(flipped[row.id])
+    return {name: spec for name, spec in found.items() if spec}
+
+
+def _line(run: Run, row: Row) -> Line:
+    flags = []
+    if row == shipped(run) and len(run.rows) > 1:
+        flags.append(("ship", "the answer above"))
+    if row.status == "ok" and row in pareto_front(run):
+        flags.append(("front", "on the Pareto front"))
+    if row.leads and sum(each.leads for each in run.rows) > 1:
+        flags.append(("#1", "no difference to the fastest row is shown"))
+    if row.status != "ok":
+        flags.append((row.status, row.reason or ""))
+    if row.latency and not row.latency.stable:
+        flags.append(("unstable", "; ".join(row.latency.warnings)))
+    return Line(row, _cells(row), tuple(flags), row == shipped(run))
+
+
+def _cells(row: Row) -> tuple[Cell, ...]:
+    if not (row.latency or row.accuracy or row.fidelity or row.scores):
+        return ()
+    record = row.model_dump()
+    cells = []
+    for column in COLUMNS:
+        value = agreement(row) if column.name == "agree %" else figure_at(record, column.path)
+        if value is None:
+            cells.append(Cell(NOTHING, None))
+            continue
+        other = column.path == "scores.latency" and not record["scores"]["on_baseline_hardware"]
+        text = f"{value * column.scale:{column.form}}{' *' if other else ''}"
+        ends = figure_at(record, column.interval) if column.interval else None
+        between = " to ".join(f"{end * column.scale:{column.interval_form}}" for end in ends) if ends else ""
+        cells.append(Cell(text, value * column.scale, between))
+    return tuple(cells)

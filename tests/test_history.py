@@ -1,0 +1,124 @@
+"""All runs under a folder: in order, with the changes that are real, and computed once."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from made_runs import write_usual_run
+from rich.console import Console
+
+from rtbench.errors import UsageError
+from rtbench.history import INDEX, History, history
+from rtbench.report.trends import render_history
+from rtbench.runs import read_run
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    for day, slower in enumerate((1.0, 1.002, 1.2), start=1):
+        write_usual_run(tmp_path / f"run-{day}", slower=slower, created=f"2026-11-{day:02}T12:00:00+00:00")
+    return tmp_path
+
+
+def marks(found: History) -> dict[str, dict[str, bool]]:
+    return {
+        point.run: {figure: point.better[figure] for figure in point.change}
+        for point in found.points
+        if point.row == "ort/int8"
+    }
+
+
+def test_changes_are_marked_where_they_happened(folder):
+    found = history(folder)
+    assert marks(found) == {"run-1": {}, "run-2": {}, "run-3": {"latency": False}}
+    change = next(each.change for each in found.points if each.run == "run-3" and each.row == "ort/int8")
+    before, after = (
+        next(row.latency.p50_ms for row in read_run(folder / run).rows if row.id == "ort/int8")
+        for run in ("run-2", "run-3")
+    )
+    assert change["latency"] == pytest.approx(after / before - 1)
+
+
+def test_figures_are_those_of_the_runs_in_the_order_of_time(folder):
+    (folder / "run-1").rename(folder / "z-oldest")
+    (folder / "run-2").rename(folder / "deep")
+    points = history(folder).points
+    assert list(dict.fromkeys(point.run for point in points)) == ["z-oldest", "deep", "run-3"]
+    for point in points:
+        row = next(row for row in read_run(folder / point.run).rows if row.id == point.row)
+        assert point.p50_ms == (row.latency.p50_ms if row.latency else None)
+        assert point.top1 == (row.accuracy.top1 if row.accuracy else None)
+        assert point.status == row.status
+
+
+def test_runs_of_other_machines_and_models_are_not_compared(folder):
+    run = read_run(folder / "run-3")
+    environment = run.environment.model_copy(update={"threads": 1})
+    (folder / "run-3" / "result.json").write_text(run.model_copy(update={"environment": environment}).model_dump_json())
+    assert marks(history(folder))["run-3"] == {}
+
+
+def test_what_is_no_run_is_skipped_and_said(folder):
+    (folder / "damaged").mkdir()
+    (folder / "damaged" / "result.json").write_text("{")
+    found = history(folder)
+    assert len(found.skipped) == 1
+    assert "damaged" in found.skipped[0]
+    assert len({point.run for point in found.points}) == 3
+
+
+def test_diffs_are_kept_and_made_again_when_a_run_changes(folder, monkeypatch):
+    import rtbench.history as module
+
+    computed = []
+    real = module.diff
+    monkeypatch.setattr(module, "diff", lambda *sides: computed.append(sides) or real(*sides))
+    first = history(folder)
+    assert len(computed) == 2
+    assert history(folder) == first
+    assert len(computed) == 2
+    samples = folder / "run-3" / "samples.csv"
+    samples.write_text(samples.read_text().replace("ort/int8", "ort/gone"))
+    again = history(folder)
+    assert len(computed) == 3
+    assert marks(again)["run-3"] == {}
+
+
+@pytest.mark.parametrize("damage", ["garbage", "a folder"])
+def test_a_damaged_index_is_done_without(folder, damage):
+    if damage == "garbage":
+        (folder / INDEX).write_bytes(b"no database" * 100)
+    else:
+        (folder / INDEX).mkdir()
+    assert marks(history(folder))["run-3"] == {"latency": False}
+
+
+def test_a_folder_without_runs_is_told(tmp_path, rtbench):
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(UsageError, match="there are no runs under"):
+        history(tmp_path / "runs")
+    done = rtbench("history", tmp_path / "missing")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_table_is_the_golden_one(folder, golden, width):
+    console = Console(width=width, file=io.StringIO(), color_system=None, highlight=False)
+    with console.capture() as capture:
+        console.print(render_history(history(folder)))
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    assert max(map(len, lines)) <= width
+    golden(f"history-{width}.txt", "\n".join(lines) + "\n")
+
+
+def test_the_command_gives_every_format(rtbench, folder, tmp_path):
+    table = rtbench("history", folder)
+    assert "latency +19.8 % worse" in table.stdout
+    page = rtbench("history", folder, "--format", "html", "--output", tmp_path / "history.html")
+    assert page.returncode == 0, page.stderr
+    assert "run-3" in (tmp_path / "history.html").read_text()
+    assert History.model_validate_json(rtbench("history", folder, "--format", "json").stdout) == history(folder)
+    assert json.loads(rtbench("history", ".", "--format", "json", cwd=folder).stdout)["folder"] == "."
