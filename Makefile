@@ -87,7 +87,7 @@ docker-compare: | runs engines .cache ## run the comparison in the container
 	$(DOCKER_RUN) rtbench compare $(COMPARE)
 
 docker-gpu-check: | runs engines .cache ## run gpu-check in the container
-	$(DOCKER_RUN) make gpu-check $(if $(DATA),DATA='$(DATA)')
+	$(DOCKER_RUN) make gpu-check $(foreach name,MODEL DATA RUNS ARGS,$(if $($(name)),$(name)='$($(name))'))
 
 docker-test: | runs engines .cache ## run all tests in the container
 	$(DOCKER_RUN) make test ARGS='$(ARGS)'

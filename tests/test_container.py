@@ -146,6 +146,14 @@ def test_a_folder_of_engines_stays_writable(make):
     assert arguments[-1] == "engines/resnet18-0123"
 
 
+def test_gpu_check_is_given_the_variables_that_it_takes(make):
+    (make.folder / "mine.pt").touch()
+    (make.folder / "my images").mkdir()
+    arguments = asked(make("docker-gpu-check", "MODEL=mine.pt", "DATA=my images", "RUNS=50", "ARGS=--limit 9"))
+    given = [f"MODEL={make.folder}/mine.pt", f"DATA={make.folder}/my images", "RUNS=50", "ARGS=--limit 9"]
+    assert arguments[arguments.index("rtbench") :] == ["rtbench", "make", "gpu-check", *given]
+
+
 def test_one_folder_is_not_mounted_twice(make):
     (make.folder / "mine.pt").touch()
     arguments = asked(make("docker-compare", "MODEL=mine.pt", "DATA=."))
