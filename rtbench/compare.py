@@ -16,7 +16,7 @@ from rtbench.prepare import Prepared, Progress
 from rtbench.records import Dataset, Run
 from rtbench.resume import INTERRUPTED, take_up
 from rtbench.runs import RunDirectory
-from rtbench.runtimes import choose
+from rtbench.runtimes import UNPROVEN, choose
 from rtbench.scores import score_rows, torch_row_for
 from rtbench.timing import Timing, compare_latencies, summarise
 from rtbench.worker import Worker
@@ -121,7 +121,7 @@ class _Measuring:
             settings=info.settings,
             placement=info.placement,
             startup=startup,
-            warnings=[*row.record.warnings, *info.warnings],
+            warnings=[*row.record.warnings, *info.warnings, *([UNPROVEN] if info.device == "cuda" else [])],
             timed=f"(1, 3, {side}, {side}) float32 in host memory to (1, {classes}) float32 logits in host memory",
         )
         if row.record.fidelity is None:

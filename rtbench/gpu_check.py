@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rtbench.builds import build_spreads
 from rtbench.records import Row, Run
+from rtbench.runtimes import misplaced
 
 RUNTIMES = {
     "torch:cuda": ("fp32",),
@@ -62,7 +63,7 @@ def _judge_row(row: Row, *, untrained: bool) -> Iterator[Verdict]:
         yield Verdict(False, f"{row.id} ran", f"{row.status}: {row.reason}")
         return
     latency, fidelity = row.latency, row.fidelity
-    yield Verdict(True, f"{row.id} ran", f"mean {latency.mean_ms:.3f} ms, p99 {latency.p99_ms:.3f} ms, {row.provider}")
+    yield Verdict(True, f"{row.id} ran", f"mean {latency.mean_ms:.3f} ms, p90 {latency.p90_ms:.3f} ms, {row.provider}")
     if fidelity is None:
         yield Verdict(False, f"{row.id} follows the model", "its outputs were not compared")
     elif fidelity.judged:
@@ -70,9 +71,10 @@ def _judge_row(row: Row, *, untrained: bool) -> Iterator[Verdict]:
         yield Verdict(True, f"{row.id} follows the model", figures)
     else:
         yield Verdict(untrained, f"{row.id} follows the model", fidelity.verdict)
-    stranded = [warning for warning in row.warnings if "has no kernels for them" in warning]
+    stranded = misplaced(row.placement, PROVIDERS[row.runtime])
     at_home = row.device == "cuda" and PROVIDERS[row.runtime] in (row.provider or "") and not stranded
-    yield Verdict(at_home, f"{row.id} did not fall back", "; ".join(stranded) or f"{row.provider} on {row.device}")
+    elsewhere = ", ".join(f"{sum(counts.values())} layers in {name}" for name, counts in stranded.items())
+    yield Verdict(at_home, f"{row.id} did not fall back", elsewhere or f"{row.provider} on {row.device}")
     if row.runtime in ("trt", "torch:cuda"):
         device = latency.device_mean_ms
         consistent = device is not None and 0 < device <= latency.mean_ms

@@ -178,3 +178,20 @@ def test_terminal_output_is_plain_where_there_is_no_terminal_or_no_colour(rtbenc
     assert "\x1b" not in plain
     assert max(map(len, plain.splitlines())) <= 80
     assert "\x1b" not in rtbench("report", RUN).stdout
+
+
+def test_a_row_whose_convolutions_ran_elsewhere_is_red(run):
+    row = run.rows[0].model_copy(
+        update={
+            "status": "ok",
+            "provider": "CUDAExecutionProvider (onnxruntime 1.31.1)",
+            "placement": {"CUDAExecutionProvider": {"Relu": 17}, "CPUExecutionProvider": {"Conv": 20, "Shape": 3}},
+        }
+    )
+    at_home = row.model_copy(update={"id": "home", "placement": {"CUDAExecutionProvider": {"Conv": 20}}})
+    console = Console(width=160, color_system="standard", force_terminal=True)
+    with console.capture() as capture:
+        console.print(render_table(run.model_copy(update={"rows": [row, at_home]})))
+    red = [line for line in capture.get().splitlines() if "\x1b[31m" in line]
+    assert len(red) == 1
+    assert row.id in red[0]

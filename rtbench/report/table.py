@@ -9,6 +9,7 @@ from rich.text import Text
 from rtbench.records import Run
 from rtbench.report.answer import answer
 from rtbench.report.cells import HEADERS, SPARED, cells, notes, reasons
+from rtbench.runtimes import misplaced
 
 COLOURS = {"ok": "", "unavailable": "dim", "failed": "red", "invalid": "red"}
 GAP = 2
@@ -45,7 +46,8 @@ class RunTable:
             else:
                 table.add_column(header, justify="right", no_wrap=True, min_width=needs[header])
         for row, record in zip(rows, self._run.rows, strict=True):
-            table.add_row(*(Text(row[header]) for header in shown), style=COLOURS[record.status])
+            stranded = misplaced(record.placement, (record.provider or "").partition(" ")[0])
+            table.add_row(*(Text(row[header]) for header in shown), style="red" if stranded else COLOURS[record.status])
         return table
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, cast
@@ -17,6 +17,17 @@ from rtbench.terms import Format, Precision
 
 Clock = Callable[[], int]
 """Nanoseconds since some start."""
+
+
+HEAVY = ("Conv", "ConvInteger", "QLinearConv", "Gemm", "MatMul", "MatMulInteger", "QLinearMatMul")
+UNPROVEN = "this path of rtbench was released before it had run on a GPU: judge it with make gpu-check first"
+"""What every row on a GPU says until one has been seen to be right."""
+
+
+def misplaced(placement: Mapping[str, Mapping[str, int]], provider: str) -> dict[str, dict[str, int]]:
+    """The convolutions and matrix products that another execution provider than `provider` was given."""
+    heavy = {name: {kind: counts[kind] for kind in HEAVY if kind in counts} for name, counts in placement.items()}
+    return {name: counts for name, counts in heavy.items() if counts and name != provider}
 
 
 class SessionInfo(Record):

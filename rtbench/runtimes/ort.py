@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rtbench.errors import DeviceFailed, InvalidOutput, RuntimeUnavailable
 from rtbench.records import Artifact, Model
-from rtbench.runtimes import Clock, SessionInfo
+from rtbench.runtimes import Clock, SessionInfo, misplaced
 from rtbench.terms import Precision
 
 PROVIDERS = {
@@ -26,7 +26,6 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "trt": "TensorrtExecutionProvider",
 }
-HEAVY = ("Conv", "ConvInteger", "QLinearConv", "Gemm", "MatMul", "MatMulInteger", "QLinearMatMul")
 _KINDS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
@@ -203,11 +202,10 @@ def _placement(session: onnxruntime.InferenceSession) -> dict[str, dict[str, int
 def _stranded(placement: dict[str, dict[str, int]], device: str) -> tuple[str, ...]:
     """Warnings where one provider was asked for and another does the work."""
     warnings = []
-    for provider, counts in placement.items():
-        left = [f"{counts[kind]} {kind}" for kind in HEAVY if kind in counts]
-        if device != "cpu" and provider != PROVIDERS[device] and left:
-            place = "on the CPU" if provider == PROVIDERS["cpu"] else f"in {provider}"
-            warnings.append(f"{', '.join(left)} ran {place}: {PROVIDERS[device]} has no kernels for them")
+    for provider, counts in misplaced(placement, PROVIDERS[device]).items():
+        said = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        place = "on the CPU" if provider == PROVIDERS["cpu"] else f"in {provider}"
+        warnings.append(f"{said} ran {place}: {PROVIDERS[device]} has no kernels for them")
     return tuple(warnings)
 
 
