@@ -331,7 +331,7 @@ def measure(data: Path, scale: float) -> None:
     packages = ", ".join(f"{name} {version}" for name, version in env.packages.items())
     print(f"# Accuracy at full scale, {datetime.now(timezone.utc):%Y-%m-%d}\n")
     print(f"{env.cpu}, {env.cores} cores, {env.memory_mib // 1024} GiB, no GPU; Python {env.python}; {packages}.")
-    print(f"Load of the machine when it began: {load:.1f}.\n")
+    print(f"Load of the machine when it began: {load:.1f}. Share of the 5,000 and 50,000 images: {scale:g}.\n")
     print("| measured | figure | promised | holds |\n|---|---|---|---|")
     print("\n".join(report.lines))
 
