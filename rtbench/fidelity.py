@@ -68,6 +68,9 @@ def judge(reference: Array, outputs: Array, precision: Precision) -> tuple[Liter
             f"outputs do not match the model's: error is {_share(error, size)} of their size,"
             f" far beyond {precision} rounding"
         )
+    elif not size:
+        status = "ok"
+        verdict = "cannot be judged: the model's outputs are all zero (an untrained network?)"
     elif not judged:
         status = "ok"
         verdict = (

@@ -154,6 +154,8 @@ class Artifact(Record):
     calibration: Calibration | None = None
     dynamic_batch: bool = True
     check: Check | None = None
+    without: list[str] = []
+    """Optimisers of ONNX Runtime that crash on this graph on the CPU, and are left out there."""
     kept_fp32: list[str] = []
     """Nodes of an FP16 or INT8 graph that stay in FP32, since their values pass the range of FP16."""
     build: EngineBuild | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from rtbench.architectures import build
 from rtbench.export import half
 from rtbench.export import onnx as onnx_export
 from rtbench.export.quantize import write_int8
+from rtbench.prepare import CRASHING
 from rtbench.records import Artifact
 from rtbench.runs import read_run
 
@@ -37,9 +40,6 @@ def exported(tmp_path_factory, image_cache) -> Path:
 
 
 def export(folder: Path, cache: Path, *arguments: str, code: int = 0) -> str:
-    import subprocess
-    import sys
-
     done = subprocess.run(
         [
             *[sys.executable, "-m", "rtbench", "export", "efficientnet_lite0", "--out", str(folder)],
@@ -289,3 +289,22 @@ def test_resnet18_has_the_sizes_of_its_baseline(rtbench, tmp_path, name):
         assert row.scores.latency == pytest.approx(23.5 / row.latency.mean_ms)
         assert row.scores.accuracy is None
         assert not row.scores.on_baseline_hardware
+
+
+def test_an_optimiser_of_onnx_runtime_that_crashes_is_left_out_and_named(rtbench, tmp_path):
+    """Vision transformers in FP16: microsoft/onnxruntime issue 28392."""
+    torch.manual_seed(0)
+    network = torchvision.models.VisionTransformer(16, 8, 1, 1, 8, 16, num_classes=10).eval()
+    torch.nn.init.normal_(network.heads.head.weight)  # torchvision leaves it zero
+    torch.save(network, tmp_path / "vit.pt")
+    done = rtbench(
+        *("compare", "vit.pt", "--trust-pickle", "--input-size", "16", "--runtimes", "ort", "--precisions", "fp16"),
+        *("--runs", "10", "--out", "run"),
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    (row,) = read_run(tmp_path / "run").rows
+    code = f"import onnxruntime; onnxruntime.InferenceSession({str(tmp_path / row.artifact.path)!r})"
+    crashes = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode < 0
+    assert row.artifact.without == (CRASHING if crashes else [])
+    assert row.settings.get("disabled_optimizers") == ("NchwcTransformer" if crashes else None)
+    assert ("NchwcTransformer" in done.stdout) == crashes

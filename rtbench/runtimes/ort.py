@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,14 @@ class OrtSession:
     scripted_clock: Clock | None = None
 
     def __init__(
-        self, path: str, device: str, threads: int, *, optimise: bool = True, precision: Precision = "fp32"
+        self,
+        path: str,
+        device: str,
+        threads: int,
+        *,
+        optimise: bool = True,
+        without: Sequence[str] = (),
+        precision: Precision = "fp32",
     ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -41,6 +48,9 @@ class OrtSession:
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        left_out = {"disabled_optimizers": ";".join(without)} if without and device == "cpu" else {}
+        for value in left_out.values():
+            options.add_session_config_entry("optimization.disable_specified_optimizers", value)
         self._session = _open(path, device, options, _provider_options(path, device, precision))
         source = self._session.get_inputs()[0]
         self._name = source.name
@@ -54,7 +64,8 @@ class OrtSession:
             settings={
                 "graph_optimization_level": options.graph_optimization_level.name,
                 "execution_mode": options.execution_mode.name,
-            },
+            }
+            | left_out,
             placement=placement,
             warnings=(*_stranded(placement, device), *_without_kernels(device, precision)),
         )
@@ -113,7 +124,7 @@ class BoundMemory:
 
 
 def open_session(artifact: Artifact, model: Model, device: str, threads: int, trust_pickle: bool) -> OrtSession:  # noqa: ARG001
-    return OrtSession(artifact.path, device, threads, precision=artifact.precision)
+    return OrtSession(artifact.path, device, threads, without=artifact.without, precision=artifact.precision)
 
 
 def probe(device: str) -> str:
