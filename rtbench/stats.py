@@ -22,7 +22,7 @@ P99_LEAST_RUNS = 1000
 """Runs with which ten lie beyond the 99th percentile; with fewer it is a guess."""
 SAME = 0.01
 """How far apart the latencies of one artifact in two processes may lie: a difference within it is not
-shown, however narrow the interval. Measured by benchmarks/latency.py."""
+shown, however narrow the interval. A first guess: benchmarks/latency.py measures it."""
 
 _RESAMPLES = 2000
 _MOST_GROUPS = 400
