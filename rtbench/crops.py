@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rtbench.preprocessing import Pixels
+from rtbench.cropping import Pixels
 
 
 class Crops:

@@ -4,7 +4,7 @@ An entry of the cache is a folder named by a hash of what the pixels depend on:
 
     pixels.npy      the crops, (N, H, W, 3); there only when all of them are
     pixels.partial  the same while it is made
-    chunks.jsonl    a line for each chunk of images that is done: digests, checksum, what could not be read
+    chunks.jsonl    a line for each chunk of images that is done: sizes, checksums, what could not be read
     about.json      what it was made from, for people
     decode.log      what decoding processes said, while it is made
 
@@ -23,7 +23,7 @@ import shutil
 import time
 import weakref
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,16 +33,16 @@ import numpy as np
 import PIL
 import PIL.features
 
+from rtbench.cropping import Geometry, Pixels, pixel_type
 from rtbench.decoding import Decoded
 from rtbench.errors import UsageError
 from rtbench.images import ImageFile, ImageSet
-from rtbench.preprocessing import Pixels, pixel_type
 from rtbench.records import Preprocessing
 from rtbench.worker import Worker
 
-VERSION = 2
+VERSION = 3
 PIXELS, PARTIAL, CHUNKS, ABOUT, LOG = "pixels.npy", "pixels.partial", "chunks.jsonl", "about.json", "decode.log"
-CHUNK = 64
+CHUNK = 32
 POLL_S = 0.2
 HUNG_S = 600.0
 
@@ -51,9 +51,9 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class CachedImages:
-    """Crops of `count` images in an .npy file, of `preprocessing.pixel_type`.
+    """Crops of `count` images in an .npy file, of `cropping.pixel_type`.
 
-    `fingerprint` is of names, labels and contents, so it is the same on every machine that has these
+    `fingerprint` is of names, labels, sizes and checksums, so it is the same on every machine that has these
     images. `unreadable`: by index, why an image is black here.
     """
 
@@ -89,11 +89,11 @@ def cache_images(
     with contextlib.suppress(OSError):  # a cache that is only lent for reading
         os.utime(entry / CHUNKS)  # when it was last used, for prune
     chunks = _read_chunks(entry)
-    digests = b"".join(chunks[start].digests for start in sorted(chunks))
+    contents = [content for start in sorted(chunks) for content in chunks[start].contents]
     unreadable = {start + place: why for start in sorted(chunks) for place, why in chunks[start].unreadable.items()}
     if len(unreadable) == len(images.files):
         raise UsageError(f"no image can be read: {unreadable[0]}", "give other images")
-    return CachedImages(entry / PIXELS, len(images.files), _fingerprint(images, digests), unreadable, lock)
+    return CachedImages(entry / PIXELS, len(images.files), _fingerprint(images, contents), unreadable, lock)
 
 
 class _Lock:
@@ -218,7 +218,7 @@ class _Build:
 
         try:
             for worker in workers:
-                worker.call("open", self._entry / PARTIAL, header, self._recipe)
+                worker.call("open", self._entry / PARTIAL, header, Geometry.of(self._recipe))
             pending = {pool.submit(next_chunk, worker) for worker in workers}
             while pending:
                 ended, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -237,7 +237,7 @@ class _Build:
 
 
 def _line(start: int, chunk: Decoded) -> str:
-    return json.dumps([start, chunk.crc, chunk.digests.hex(), chunk.unreadable]) + "\n"
+    return json.dumps([start, chunk.crc, chunk.contents, chunk.unreadable]) + "\n"
 
 
 def _read_chunks(entry: Path) -> dict[int, Decoded]:
@@ -246,10 +246,8 @@ def _read_chunks(entry: Path) -> dict[int, Decoded]:
     chunks = {}
     for line in path.read_text(encoding="ascii").splitlines(keepends=True) if path.exists() else ():
         if line.endswith("\n"):
-            start, crc, digests, unreadable = json.loads(line)
-            chunks[start] = Decoded(
-                bytes.fromhex(digests), crc, {int(place): reason for place, reason in unreadable.items()}
-            )
+            start, crc, contents, unreadable = json.loads(line)
+            chunks[start] = Decoded(contents, crc, {int(place): reason for place, reason in unreadable.items()})
     return chunks
 
 
@@ -260,7 +258,7 @@ def _cannot_keep(folder: Path, error: OSError) -> UsageError:
 
 
 def _depends_on(recipe: Preprocessing) -> dict[str, Any]:
-    geometry = recipe.model_dump(include={"input_size", "resize", "interpolation", "preprocess"})
+    geometry = Geometry.of(recipe)._asdict()
     libraries = {name: PIL.features.version(name) for name in ("libjpeg_turbo", "webp", "libtiff")}
     return {"cache": VERSION, "pillow": PIL.__version__, "libraries": libraries, "geometry": geometry}
 
@@ -284,11 +282,10 @@ def _stamp(file: ImageFile) -> str:
     return f"{path!r} {stat.st_size} {stat.st_mtime_ns} {os.access(path, os.R_OK)}"
 
 
-def _fingerprint(images: ImageSet, digests: bytes) -> str:
+def _fingerprint(images: ImageSet, contents: Sequence[Sequence[int]]) -> str:
     digest = hashlib.sha256()
-    for index, file in enumerate(images.files):
-        content = digests[32 * index : 32 * index + 32].hex()
-        digest.update(json.dumps([file.name, file.label, file.box, content]).encode())
+    for file, content in zip(images.files, contents, strict=True):
+        digest.update(json.dumps([file.name, file.label, file.box, *content]).encode())
     return digest.hexdigest()
 
 

@@ -46,6 +46,7 @@ class ImageFile:
         """RGB pixels from the file's bytes; raises UsageError, naming the file, where they are no image."""
         try:
             with Image.open(BytesIO(content)) as image:
+                image.decodermaxblock = len(content)  # decoded at one go, not in pieces of 64 KiB
                 rgb = as_rgb(image)
                 rgb.load()
         except UnidentifiedImageError:

@@ -20,12 +20,13 @@ import pytest
 from PIL import Image
 
 from rtbench import image_cache as module
+from rtbench.cropping import crop
 from rtbench.crops import Crops
 from rtbench.datasets import read_images, read_labelled
 from rtbench.errors import UsageError
 from rtbench.image_cache import CachedImages, cache_images, list_entries, prune
 from rtbench.images import ImageFile, ImageSet
-from rtbench.preprocessing import RESNET, crop
+from rtbench.preprocessing import RESNET
 from rtbench.records import Preprocessing
 
 RECIPE = RESNET.model_copy(update={"input_size": 24, "resize": 28})

@@ -10,7 +10,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "rtbench"
 WAY = [
     {"terms", "errors", "records", "worker"},
-    {"stats", "spread", "images", "preprocessing", "options", "recipes"},
+    {"stats", "spread", "images", "cropping", "preprocessing", "options", "recipes"},
     {"archives", "ground_truth", "datasets", "sample", "decoding", "image_cache", "crops"},
     {"artifacts", "architectures", "checkpoints", "fake_model", "models", "tensorrt", "export"},
     {"runtimes"},

@@ -11,9 +11,10 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.datasets.folder import pil_loader
 
+from rtbench.cropping import crop
 from rtbench.datasets import read_images, read_labelled
 from rtbench.image_cache import cache_images
-from rtbench.preprocessing import RESNET, crop, normalise, tf_recipe
+from rtbench.preprocessing import RESNET, normalise, tf_recipe
 from rtbench.records import Preprocessing
 
 BICUBIC = RESNET.model_copy(
@@ -76,10 +77,22 @@ def test_a_crop_is_torchvisions_whatever_the_parity_of_its_margins() -> None:
                 assert same(crop(picture(size), recipe), theirs(picture(size), recipe)), (resize, side, size)
 
 
+def test_landscapes_of_any_size_are_torchvisions_where_their_height_becomes_a_power_of_two() -> None:
+    generator = np.random.default_rng(0)
+    for height in (*generator.integers(1, 700, 40).tolist(), 16, 32, 64, 333):
+        width = height + int(generator.integers(0, 300))
+        for resize, side in ((32, 28), (32, 27), (64, 32), (16, 16)):
+            for interpolation in ("bilinear", "bicubic"):
+                recipe = SMALL.model_copy(update={"resize": resize, "input_size": side, "interpolation": interpolation})
+                image = picture((width, height))
+                assert same(crop(image, recipe), theirs(image, recipe)), (width, height, recipe)
+
+
+@pytest.mark.parametrize("resize", [32, 36])
 @pytest.mark.parametrize("interpolation", ["nearest", "lanczos", "box", "hamming"])
-def test_every_interpolation_is_torchvisions(interpolation: str) -> None:
-    recipe = SMALL.model_copy(update={"interpolation": interpolation})
-    for size in ((61, 97), (120, 50), (20, 30)):
+def test_every_interpolation_is_torchvisions(interpolation: str, resize: int) -> None:
+    recipe = SMALL.model_copy(update={"interpolation": interpolation, "resize": resize, "input_size": 28})
+    for size in ((61, 97), (120, 50), (20, 30), (30, 20), (301, 97)):
         assert same(crop(picture(size), recipe), theirs(picture(size), recipe))
 
 
