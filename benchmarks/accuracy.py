@@ -36,7 +36,7 @@ from rtbench.datasets import read_labelled
 from rtbench.environment import available_cores, read_environment
 from rtbench.image_cache import cache_images
 from rtbench.preprocessing import RESNET, normalise
-from rtbench.records import Artifact, Model
+from rtbench.records import Artifact, Model, Preprocessing
 from rtbench.runs import read_run
 from rtbench.runtimes import load_runtime
 from rtbench.sample import PREPROCESSING, build_network, weights_file
@@ -128,9 +128,9 @@ def torchvision_pass(folder: Path) -> float:
     return count / (time.perf_counter() - start)
 
 
-def first_pass(folder: Path, cache: Path) -> float:
+def first_pass(folder: Path, cache: Path, recipe: Preprocessing = RESNET) -> float:
     start = time.perf_counter()
-    cached = cache_images(read_labelled(folder, 1000), RESNET, cache, CORES, lambda *_: None)
+    cached = cache_images(read_labelled(folder, 1000), recipe, cache, CORES, lambda *_: None)
     return cached.count / (time.perf_counter() - start)
 
 
@@ -205,17 +205,19 @@ def pure_inference(run: Path, cwd: Path, count: int) -> dict[str, float]:
     return seconds
 
 
-def four_rows(folder: Path, data: Path, scratch: Path, first_rate: float, report: Report) -> None:
+def four_rows(folder: Path, data: Path, scratch: Path, report: Report) -> None:
     common = ("--runs", "1", "--warmup", "0", "--calibration", data, "--runtimes", "torch,ort")
     watch("compare", MODEL, "--data", data, "--limit", "20", *common, "--out", "small", cwd=scratch)  # exports
     count = sum(1 for _ in folder.rglob("*.JPEG"))
+    recipe = read_run(scratch / "small").models[0].preprocessing
+    decoding_s = count / first_pass(folder, scratch / "own-cache", recipe)
     pure = [pure_inference(scratch / "small", scratch, count // 10)]
     taken = watch(
         "compare", MODEL, "--data", folder, *common, "--out", "four", "--cache-dir", scratch / "four-cache", cwd=scratch
     )
     pure.append(pure_inference(scratch / "small", scratch, count // 10))
     each = {row: statistics.fmean(seconds[row] for seconds in pure) for row in ROWS}
-    parts = count / first_rate + count * sum(each.values())
+    parts = decoding_s + count * sum(each.values())
     ratio = taken.seconds / parts
     said = ", ".join(f"{row} {1000 * seconds:.1f}" for row, seconds in each.items())
     report.add("pure inference, ms an image", said, "", None)
@@ -323,7 +325,7 @@ def measure(data: Path, scale: float) -> None:
         }
         few = folders[round(scale * FEW)]
         first_rate = decoding(few, scratch, report)
-        four_rows(few, data, scratch, first_rate, report)
+        four_rows(few, data, scratch, report)
         agreement(data, scratch, report)
         scaling(data, folders, scratch, report)
         full_validation(data, scratch, first_rate, report)

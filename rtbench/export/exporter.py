@@ -185,11 +185,11 @@ class Exporter:
     def _onnx_fp16(self, folder: Path, fp32: Artifact, images: _Calibrating) -> Artifact:
         from rtbench.export import half
 
-        wide = self._wide(fp32, images)
         tools = artifacts.tool_versions("onnxruntime-gpu", "onnxruntime", "onnx")
-        made_from = {"onnx/fp32": fp32.sha256, "fp16_overflow": ",".join(wide)} | tools
+        made_from = {"onnx/fp32": fp32.sha256, "fp16_overflow": images.record.fingerprint} | tools
 
         def write(path: Path) -> list[str]:
+            wide = self._wide(fp32, images)
             self._report("export onnx/fp16", 0, 1)
             return half.write_fp16(Path(fp32.path), path, wide)
 
@@ -209,17 +209,17 @@ class Exporter:
         return self._onnx(folder, "onnx", "int8", made_from, tools, write, images.record)
 
     def _onnx_int8_trt(self, folder: Path, fp32: Artifact, images: _Calibrating) -> Artifact:
-        wide = self._wide(fp32, images)
         tools = artifacts.tool_versions("onnxruntime-gpu", "onnxruntime", "onnx")
 
         def write(path: Path) -> list[str]:
             from rtbench.export.quantize import write_int8_trt
 
+            wide = self._wide(fp32, images)
             progress = self._counting("export onnx_trt/int8: calibrate")
             method = images.record.method
             return write_int8_trt(Path(fp32.path), path, images.inputs(), images.count, method, wide, progress)
 
-        made_from = {"onnx/fp32": fp32.sha256, "fp16_overflow": ",".join(wide)} | images.made_from | tools
+        made_from = {"onnx/fp32": fp32.sha256} | images.made_from | tools
         return self._onnx(folder, "onnx_trt", "int8", made_from, tools, write, images.record)
 
     def _wide(self, fp32: Artifact, images: _Calibrating) -> list[str]:
