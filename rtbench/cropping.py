@@ -54,8 +54,9 @@ def _torch_crop(image: Image.Image, recipe: Preprocessing | Geometry) -> NDArray
     scaled = int(recipe.resize * long / short)
     size = (recipe.resize, scaled) if width <= height else (scaled, recipe.resize)
     side, filter = recipe.input_size, Image.Resampling[recipe.interpolation.upper()]
-    if width > height and side <= recipe.resize and recipe.resize.bit_count() == 1:
-        return _crop_wide(image, scaled, recipe.resize, side, filter)
+    alone = width != height and height <= 2 * width  # Pillow resizes taller images down first, then across
+    if alone and side <= recipe.resize and recipe.resize.bit_count() == 1:
+        return _crop_by_passes(image, size, side, filter)
     if size != image.size:
         image = image.resize(size, filter)
     if min(size) < side:  # torchvision pads with black where the crop is larger than the image
@@ -67,14 +68,20 @@ def _torch_crop(image: Image.Image, recipe: Preprocessing | Geometry) -> NDArray
     return np.asarray(image.crop((left, top, left + side, top + side)))
 
 
-def _crop_wide(image: Image.Image, width: int, height: int, side: int, filter: Image.Resampling) -> NDArray[np.uint8]:
-    """The centre of a landscape resized to `width` and `height`, by Pillow's two passes one after the
-    other, so that the second leaves out what is cut off. Where `height` is a power of two, the edges of the
-    second's box are exact in float32, and every pixel is that of one resize and a crop."""
-    left, top = _margin(width, side), _margin(height, side)
-    across = image.resize((width, image.height), filter).crop((left, 0, left + side, image.height))
-    above, below = (edge * image.height / height for edge in (top, top + side))
-    return np.asarray(across.resize((side, side), filter, box=(0, above, side, below)))
+def _crop_by_passes(
+    image: Image.Image, size: tuple[int, int], side: int, filter: Image.Resampling
+) -> NDArray[np.uint8]:
+    """The centre of an image resized to `size`, by Pillow's two passes one after the other, so that they leave out
+    most of what is cut off. Where the shorter side of `size` is a power of two, the edges of a box along it are exact
+    in float32, and every pixel is that of one resize and a crop."""
+    (width, height), (left, top) = size, (_margin(length, side) for length in size)
+    if width > height:
+        across = image.resize((width, image.height), filter).crop((left, 0, left + side, image.height))
+        above, below = (edge * image.height / height for edge in (top, top + side))
+        return np.asarray(across.resize((side, side), filter, box=(0, above, side, below)))
+    before, behind = (edge * image.width / width for edge in (left, left + side))
+    across = image.resize((side, image.height), filter, box=(before, 0, behind, image.height))
+    return np.asarray(across.resize((side, height), filter).crop((0, top, side, top + side)))
 
 
 def _margin(length: int, side: int) -> int:
