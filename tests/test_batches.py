@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rtbench.accuracy import Predictions
+from rtbench.accuracy import Predictions, predict_batch
 from rtbench.export.exporter import Exporter
 from rtbench.image_cache import CachedImages, cache_images
 from rtbench.options import ModelOptions
@@ -44,13 +44,22 @@ def opened(exported, row: str) -> tuple[SessionHost, list[Predictions]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", ["torch/fp32", "ort/fp32", "ort/int8"])
-def test_batches_are_answered_as_single_images_are(exported, row: str) -> None:
+def test_batches_are_answered_as_single_images_are(exported, row: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered: list[int] = []
+
+    def counted(logits: np.ndarray) -> Predictions:
+        answered.append(len(logits))
+        return predict_batch(logits)
+
+    monkeypatch.setattr("rtbench.sessions.predict_batch", counted)
     host, reported = opened(exported, row)
     found = {}
     for size in (1, 5, IMAGES):
         reported.clear()
+        answered.clear()
         host.predict(range(IMAGES), size)
-        assert next(len(batch) for batch in reported) == size
+        assert answered[0] == size
+        assert sum(answered) == IMAGES
         found[size] = Predictions.join(reported)
         assert len(found[size]) == IMAGES
     assert len(np.unique(found[1].classes[:, 0])) > 5
