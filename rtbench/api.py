@@ -79,6 +79,7 @@ def compare(
     limit: int | None = None,
     batch_size: int | None = None,
     runs: int | None = None,
+    processes: int = 5,
     target_ci: float | None = None,
     max_time_s: float = 600.0,
     warmup: int | None = None,
@@ -99,10 +100,10 @@ def compare(
     """Measure every precision of the models on every runtime; the run directory `out` keeps everything.
 
     Without models, the built-in sample. `runs` is 1000, or with `target_ci` (a fraction: time until each mean is
-    known to within it) at least 250; `warmup` as many as it takes to settle. `out` is by default
-    `runs/TIME-NAME`, and must be new, but with `resume`
-    one that the command line began (`command`). A row that breaks is a row with that status; UsageError comes before
-    anything is measured and leaves nothing behind.
+    known to within it) at least 250, shared by `processes`, each of which `warmup` goes before, as long as it takes
+    to settle. `out` is by default `runs/TIME-NAME`, and must be new, but with `resume` one that the command line
+    began (`command`). A row that breaks is a row with that status; UsageError comes before anything is measured and
+    leaves nothing behind.
     """
     if scenario:
         require_loadgen()
@@ -117,6 +118,7 @@ def compare(
             precisions=tuple(precisions),
             sampling=Sampling(
                 runs=runs or (1000 if target_ci is None else 250),
+                processes=processes,
                 warmup=warmup,
                 target_ci=target_ci,
                 max_time_s=max_time_s,

@@ -158,6 +158,9 @@ def compare(
         int | None,
         option("--runs", help="Timed runs of each row.  [default: 1000; with --target-ci at least 250]", min=1),
     ] = None,
+    processes: Annotated[
+        int, option("--processes", help="Fresh processes that each row is timed in, one after the other.", min=1)
+    ] = 5,
     target_ci: Annotated[
         str | None,
         option("--target-ci", help="Time until each mean is known to within this, as 1%.", metavar="PERCENT"),
@@ -225,6 +228,7 @@ def compare(
             limit=limit,
             batch_size=batch_size,
             runs=runs,
+            processes=processes,
             target_ci=parse_percent("--target-ci", target_ci) if target_ci else None,
             max_time_s=max_time,
             warmup=warmup,

@@ -77,14 +77,14 @@ class _Measuring:
         finished = False
         self._save(complete=False)
         try:
-            for row in self._live():
-                row.attempt(self._open)
-                row.attempt(self._predict)
-                score_accuracy(self._rows, self._directory)
-                self._save(complete=False)
-            plan = self._plan
             monitor = Monitor(gpu=self._run.environment.gpu is not None)
-            Timing(self._live(), plan.sampling, self._directory, monitor, self._progress).run()
+            Timing(self._live(), self._plan.sampling, self._directory, monitor, self._progress, self._open).run()
+            self._summarise()
+            for row in self._live():
+                self._save(complete=False)
+                row.attempt(self._predict)
+                row.close()
+                score_accuracy(self._rows, self._directory)
             finished = True
         except KeyboardInterrupt:
             score_accuracy(self._rows, self._directory)
@@ -92,15 +92,20 @@ class _Measuring:
         finally:
             for row in self._rows:
                 row.close()
-            for row in self._rows:
-                if row.rounds and row.live:
-                    summarise(row, self._run.environment)
+            self._summarise()
         return self._save(complete=finished)
+
+    def _summarise(self) -> None:
+        for row in self._live():
+            if row.blocks:
+                summarise(row, self._run.environment)
 
     def _live(self) -> list[PlannedRow]:
         return [row for row in self._rows if row.live]
 
     def _open(self, row: PlannedRow) -> None:
+        """Open the row's artifact in a fresh process; the first time, see what it is and whether it is right."""
+        row.close()
         prepared, place = row.prepared, self._plan.place
         host = "rtbench.sessions:SessionHost"
         row.worker = Worker(host, log=self._directory.log(row.id), timeout_s=place.timeout_s, threads=place.threads)
@@ -114,13 +119,15 @@ class _Measuring:
             place.threads,
             self._plan.model.trust_pickle,
         )
+        row.add_startup(startup)
+        if row.record.provider is not None:
+            return
         side, classes = prepared.model.preprocessing.input_size, prepared.model.classes
         row.update(
             provider=info.provider,
             device=info.device,
             settings=info.settings,
             placement=info.placement,
-            startup=startup,
             warnings=[*row.record.warnings, *info.warnings, *([UNPROVEN] if info.device == "cuda" else [])],
             timed=f"(1, 3, {side}, {side}) float32 in host memory to (1, {classes}) float32 logits in host memory",
         )
@@ -140,18 +147,22 @@ class _Measuring:
             require_varied(outputs)
 
     def _predict(self, row: PlannedRow) -> None:
+        if row.worker is None:
+            self._open(row)
+        row.running.resume()
         predict_row(row, self._directory, self._plan.batch_size, self._report(f"accuracy of {row.id}"))
 
     def _end_interrupted(self) -> None:
         for row in self._live():
-            done = sum(len(samples) for samples in row.rounds.values())
-            labelled = len(row.prepared.image_set.labelled)
-            if row.predictions and len(row.predictions) < labelled:
-                row.warn(f"interrupted: its accuracy is that of the first {len(row.predictions)} of {labelled} images")
-            elif done:
-                row.warn(f"interrupted after {done} of {self._plan.sampling.runs} runs")
-            elif not row.predictions:
+            labelled, predicted = len(row.prepared.image_set.labelled), len(row.predictions or ())
+            if not row.timed_runs:
                 row.end("failed", INTERRUPTED)
+            elif row.timed_runs < self._plan.sampling.runs:
+                row.warn(f"interrupted after {row.timed_runs} of {self._plan.sampling.runs} runs")
+            elif not predicted and labelled:
+                row.warn("interrupted before its accuracy was measured")
+            elif predicted < labelled:
+                row.warn(f"interrupted: its accuracy is that of the first {predicted} of {labelled} images")
 
     def _report(self, what: str) -> Callable[[int, int], None]:
         return lambda done, total: self._progress(what, done, total)

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtbench.errors import UsageError
+from rtbench.latency import Block
 from rtbench.records import Interval, Record, Row, Run
-from rtbench.runs import RESULT, Prediction, read_predictions, read_run, read_samples
+from rtbench.runs import RESULT, Prediction, read_blocks, read_predictions, read_run
 from rtbench.spread import latency_change
-from rtbench.stats import paired_change
+from rtbench.stats import LEAST_PROCESSES, paired_change
 
 Verdict = Literal["better", "worse", "no difference shown", "not comparable"]
 Figure = Literal["latency", "accuracy", "size"]
@@ -63,7 +64,7 @@ class Side:
 
     path: Path
     runs: Sequence[Run]
-    samples: Sequence[Mapping[str, Sequence[NDArray[np.float64]]]]
+    blocks: Sequence[Mapping[str, Sequence[Block]]]
     predictions: Mapping[str, Sequence[Prediction]]
 
     @property
@@ -73,12 +74,12 @@ class Side:
     def row(self, row_id: str) -> Row | None:
         return next((row for row in self.run.rows if row.id == row_id), None)
 
-    def rounds(self, row_id: str) -> list[Sequence[NDArray[np.float64]]]:
-        """The row's rounds in each run in which it ended well."""
+    def parts(self, row_id: str) -> list[list[NDArray[np.float64]]]:
+        """The row's milliseconds in each run in which it ended well, by process or where there are few by round."""
         return [
-            samples[row_id]
-            for run, samples in zip(self.runs, self.samples, strict=True)
-            if row_id in samples and any(row.id == row_id and row.status == "ok" for row in run.rows)
+            _parts(blocks[row_id])
+            for run, blocks in zip(self.runs, self.blocks, strict=True)
+            if row_id in blocks and any(row.id == row_id and row.status == "ok" for row in run.rows)
         ]
 
 
@@ -94,7 +95,14 @@ def read_side(path: Path) -> Side:
             raise UsageError(f"the runs in {path} are no repeats: {folder.name} has {reason}", "name one run")
     homes = [folder if folder.is_dir() else folder.parent for folder in folders]
     predictions = {row.id: read_predictions(homes[-1], row.id) for row in runs[-1].rows}
-    return Side(path, runs, [read_samples(home) for home in homes], predictions)
+    return Side(path, runs, [read_blocks(home) for home in homes], predictions)
+
+
+def _parts(blocks: Sequence[Block]) -> list[NDArray[np.float64]]:
+    processes = sorted({block.process for block in blocks})
+    if len(processes) < LEAST_PROCESSES:
+        return [block.ms for block in blocks]
+    return [np.concatenate([block.ms for block in blocks if block.process == each]) for each in processes]
 
 
 def diff(before: Side, after: Side) -> Diff:
@@ -120,14 +128,14 @@ def _latency(row_id: str, before: Side, after: Side, comparisons: int) -> Change
     reason = _absence(old, new) or _other_machine(before.run, after.run)
     if not reason and old and new and (old.provider, old.device) != (new.provider, new.device):
         reason = f"other provider: {new.provider} on {new.device}, was {old.provider} on {old.device}"
-    rounds = before.rounds(row_id), after.rounds(row_id)
+    parts = before.parts(row_id), after.parts(row_id)
     if not reason and None in p50:
         reason = "not measured in both"
-    if not reason and not all(rounds):
+    if not reason and not all(parts):
         reason = "the raw samples are missing"
     if reason:
         return Change(before=p50[0], after=p50[1], verdict="not comparable", reason=reason)
-    centre, error = latency_change(*rounds)
+    centre, error = latency_change(*parts)
     low, high = (math.expm1(end) for end in _interval(centre, error))
     shown = not _contains_zero(_interval(centre, error, comparisons))
     return _judged(p50, math.expm1(centre), (low, high), shown, less_is_better=True)

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -93,16 +94,55 @@ def has_settled(durations: Sequence[int]) -> bool:
     return bool(newest >= (1 - STILL_FALLING) * min(before, middle))
 
 
+class Round(NamedTuple):
+    """How many runs of each row are timed in a round, and in which of the row's processes."""
+
+    number: int
+    runs: int
+    process: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The rounds that time `runs` runs of each row, over `processes`, or as many as have BLOCK_RUNS each on average.
+
+    Processes follow one another, since what differs from one to the next (where memory lies, what the machine
+    does at the time) is not averaged out by more runs in one of them.
+    """
+
+    runs: int
+    processes: int = 1
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        return block_sizes(self.runs)
+
+    def round(self, number: int) -> Round:
+        """Past the planned rounds these are whole blocks, and processes change as often as before."""
+        planned = len(self.sizes)
+        processes = max(1, min(self.processes, self.runs // BLOCK_RUNS))
+        return Round(
+            number,
+            self.sizes[number] if number < planned else BLOCK_RUNS,
+            number * processes // planned if processes > 1 else 0,
+        )
+
+
 @dataclass(frozen=True)
 class Block:
     """One row's runs in one round; `position` is its turn within the round."""
 
     row: str
     round: int
+    process: int
     position: int
     starts_ns: NDArray[np.int64]
     durations_ns: NDArray[np.int64]
     device_ms: NDArray[np.float64]
+
+    @property
+    def ms(self) -> NDArray[np.float64]:
+        return self.durations_ns / 1e6
 
 
 def block_sizes(runs: int) -> list[int]:
@@ -114,29 +154,22 @@ def block_sizes(runs: int) -> list[int]:
     return [runs // rounds + (index < runs % rounds) for index in range(rounds)]
 
 
-def until(enough: Callable[[], bool], least_runs: int) -> Iterator[int]:
-    """Block sizes of `least_runs` runs, then whole blocks for as long as that is not `enough`."""
-    yield from block_sizes(least_runs)
-    while not enough():
-        yield BLOCK_RUNS
-
-
 def measure_rounds(
     rows: Sequence[str],
-    sizes: Iterable[int],
+    rounds: Iterable[Round],
     time_row: Callable[[str, int], Timed | None],
     seed: int = 0,
     kept: Container[tuple[str, int]] = frozenset(),
 ) -> Iterator[Block]:
-    """Visit the rows in a freshly shuffled order, a block each, a round for each of `sizes`.
+    """Visit the rows in a freshly shuffled order, a block each, in each of `rounds`.
 
     `time_row(row, runs)` times one block and returns None when its row has failed: it is not asked
-    again and the others go on. `sizes` is read round by round, after the round before is handed over.
+    again and the others go on. `rounds` is read round by round, after the round before is handed over.
     `kept`: rows and rounds that an earlier sitting has timed.
     """
     shuffler = random.Random(seed)
     live = list(rows)
-    for number, size in enumerate(sizes):
+    for number, runs, process in rounds:
         if not live:
             return
         order = list(live)
@@ -144,8 +177,8 @@ def measure_rounds(
         for position, row in enumerate(order):
             if (row, number) in kept:
                 continue
-            timed = time_row(row, size)
+            timed = time_row(row, runs)
             if timed is None:
                 live.remove(row)
             else:
-                yield Block(row, number, position, *timed)
+                yield Block(row, number, process, position, *timed)

@@ -6,17 +6,16 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from rtbench.accuracy import Predictions
 from rtbench.conditions import Observed
 from rtbench.errors import InvalidOutput, RtbenchError, RuntimeUnavailable, UsageError
+from rtbench.latency import Block
 from rtbench.options import CalibrationOptions, EngineOptions, ModelOptions
 from rtbench.prepare import EXPORTED, Place, Prepared, Progress, prepare
-from rtbench.records import Artifact, Row
+from rtbench.records import Artifact, Row, Startup
 from rtbench.runtimes import RuntimeChoice, choose
 from rtbench.terms import Format, Precision, Scenario, Status
 from rtbench.worker import Worker
@@ -31,6 +30,8 @@ class Sampling:
 
     runs: int = 1000
     """All of them, or with `target_ci` the least."""
+    processes: int = 5
+    """Fresh processes that each row is timed in, one after the other; fewer where there are few runs."""
     warmup: int | None = None
     """Untimed runs before them; None: until the runtime has settled."""
     target_ci: float | None = None
@@ -72,9 +73,10 @@ class PlannedRow:
     worker: Worker | None = None
     predictions: Predictions | None = None
     batch_size: int = 1
-    rounds: dict[int, NDArray[np.float64]] = field(default_factory=dict)
-    """Milliseconds by the host's clock, by the number of the round."""
-    device_rounds: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    startups: list[Startup] = field(default_factory=list)
+    """One for each process that has opened the artifact."""
+    blocks: dict[int, Block] = field(default_factory=dict)
+    """By the number of their round."""
     warmup_runs: int = 0
     settled: bool | None = None
     observed: Observed = field(default_factory=Observed)
@@ -86,6 +88,10 @@ class PlannedRow:
     @property
     def live(self) -> bool:
         return self.record.status == "ok"
+
+    @property
+    def timed_runs(self) -> int:
+        return sum(len(block.durations_ns) for block in self.blocks.values())
 
     @property
     def running(self) -> Worker:
@@ -107,6 +113,12 @@ class PlannedRow:
 
     def update(self, **fields: Any) -> None:
         self.record = self.record.model_copy(update=fields)
+
+    def add_startup(self, startup: Startup) -> None:
+        """Count one more opening; the record has the medians."""
+        self.startups.append(startup)
+        medians = {name: median(getattr(each, name) for each in self.startups) for name in Startup.model_fields}
+        self.update(startup=Startup(**medians))
 
     def warn(self, warning: str) -> None:
         self.update(warnings=[*self.record.warnings, warning])

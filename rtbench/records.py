@@ -218,6 +218,8 @@ class Dataset(Record):
 class Latency(Record):
     runs: int
     rounds: int
+    processes: int = 1
+    """Fresh processes that the rounds were timed in, one after the other."""
     mean_ms: float
     std_ms: float
     min_ms: float

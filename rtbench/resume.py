@@ -25,23 +25,17 @@ def take_up(kept: Run, run: Run, rows: Sequence[PlannedRow], sampling: Sampling,
     as it ended. UsageError, in one sentence, where something is not as it was.
     """
     _require_same(kept, run, directory.path)
-    samples = directory.take_samples(lambda number: _block_size(sampling, number))
+    schedule = latency.Schedule(sampling.runs, sampling.processes)
+    samples = directory.take_samples(lambda number: schedule.round(number).runs)
     for row, before in zip(rows, kept.rows, strict=True):
         if before.status in ("failed", "invalid") and before.reason != INTERRUPTED:
             row.record = before
             continue
         row.update(fidelity=before.fidelity, mlperf=before.mlperf)
         row.batch_size = before.accuracy.batch_size if before.accuracy else 1
-        for block in samples.get(row.id, ()):
-            row.rounds[block.round] = block.durations_ns / 1e6
-            row.device_rounds[block.round] = block.device_ms
+        row.blocks = {block.round: block for block in samples.get(row.id, ())}
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return run.model_copy(update={"created": kept.created, "command": kept.command, "resumed": [*kept.resumed, now]})
-
-
-def _block_size(sampling: Sampling, number: int) -> int:
-    sizes = latency.block_sizes(sampling.runs)
-    return sizes[number] if number < len(sizes) else latency.BLOCK_RUNS
 
 
 def _require_same(kept: Run, run: Run, path: Path) -> None:

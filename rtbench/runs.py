@@ -29,7 +29,7 @@ RESULT, SAMPLES, COMMAND = "result.json", "samples.csv", "command.json"
 FLIP_COLUMNS = ("file", "label", "own_top1", "own_confidence", "top1", "confidence")
 UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = ()
 """For each schema version from 1 on, what makes a `result.json` of it one of the next version."""
-SAMPLE_COLUMNS = ("row", "round", "position", "start_ns", "duration_ns", "device_ms")
+SAMPLE_COLUMNS = ("row", "round", "process", "position", "start_ns", "duration_ns", "device_ms")
 
 
 class RunDirectory:
@@ -240,7 +240,7 @@ def read_command(path: Path) -> tuple[list[str], Path]:
 
 def read_samples(path: Path) -> dict[str, list[NDArray[np.float64]]]:
     """The raw samples of a run directory: for each row its rounds, in milliseconds."""
-    return {row: [block.durations_ns / 1e6 for block in blocks] for row, blocks in read_blocks(path).items()}
+    return {row: [block.ms for block in blocks] for row, blocks in read_blocks(path).items()}
 
 
 def read_blocks(path: Path) -> dict[str, list[Block]]:
@@ -270,7 +270,7 @@ def read_predictions(path: Path, row: str) -> list[Prediction]:
 
 
 def _lines(path: Path) -> list[dict[str, str]]:
-    """The lines of a CSV file, none where it is missing."""
+    """The lines of a CSV file, none where it is missing; one that a kill has cut is left out."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -280,37 +280,27 @@ def _lines(path: Path) -> list[dict[str, str]]:
 
 
 def _read_blocks(path: Path) -> list[Block]:
-    """Blocks in the order measured, none without the file; a line that a kill has cut is left out."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        text = file.read()
-    lines = list(csv.reader(io.StringIO(text, newline="")))[1:]
-    if not text.endswith("\n") and lines:
-        lines.pop()
-    grouped: dict[tuple[str, int, int], list[list[str]]] = {}
-    for row, number, position, *sample in lines:
-        grouped.setdefault((row, int(number), int(position)), []).append(sample)
-    return [_block(*key, samples) for key, samples in grouped.items()]
-
-
-def _block(row: str, number: int, position: int, samples: list[list[str]]) -> Block:
-    starts, durations, *rest = zip(*samples, strict=True)
-    device = rest[0] if rest else [""] * len(samples)  # earlier versions had none
-    return Block(
-        row,
-        number,
-        position,
-        np.array(starts, dtype=np.int64),
-        np.array(durations, dtype=np.int64),
-        np.array([each or "nan" for each in device], dtype=np.float64),
-    )
+    """Blocks in the order measured, none without the file."""
+    grouped: dict[tuple[str, int, int, int], list[dict[str, str]]] = {}
+    for line in _lines(path):
+        process = line.get("process", "0")  # earlier versions had one, and no device_ms
+        key = (line["row"], int(line["round"]), int(process), int(line["position"]))
+        grouped.setdefault(key, []).append(line)
+    return [
+        Block(
+            *key,
+            np.array([line["start_ns"] for line in lines], dtype=np.int64),
+            np.array([line["duration_ns"] for line in lines], dtype=np.int64),
+            np.array([line.get("device_ms") or "nan" for line in lines], dtype=np.float64),
+        )
+        for key, lines in grouped.items()
+    ]
 
 
 def _sample_lines(block: Block) -> str:
     device = ("" if np.isnan(each) else repr(each) for each in block.device_ms.tolist())
     return "".join(
-        _line((block.row, block.round, block.position, start, duration, on_device))
+        _line((block.row, block.round, block.process, block.position, start, duration, on_device))
         for start, duration, on_device in zip(
             block.starts_ns.tolist(), block.durations_ns.tolist(), device, strict=True
         )

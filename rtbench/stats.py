@@ -24,6 +24,8 @@ SAME = 0.01
 """How far apart the latencies of one artifact in two processes may lie: a difference within it is not
 shown, however narrow the interval. A first guess: benchmarks/latency.py measures it."""
 
+LEAST_PROCESSES = 3
+"""With fewer, nothing is known of how processes differ."""
 _RESAMPLES = 2000
 _MOST_GROUPS = 400
 """More rounds than this are taken together with their neighbours, which costs nothing in precision."""
@@ -68,17 +70,24 @@ def mcnemar_test(gained: int, lost: int) -> float:
     return float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
 
 
-def mean_interval(rounds: Sequence[Floats]) -> Interval | None:
+def mean_interval(rounds: Sequence[Floats], processes: Sequence[int] = ()) -> Interval | None:
     """The 95 % interval of the mean of all samples; None below five rounds, too few to resample.
 
-    Samples within a round follow each other and are not independent, so rounds are resampled: the
-    bootstrap-t of Efron and Tibshirani (1993, section 12.5) with the variance of a ratio estimator over
-    clusters, widened by `between_rounds` where rounds are not independent either.
+    `processes`: the process that each round was timed in; without, they count as one. Samples that follow each
+    other resemble each other, over seconds and minutes too (the noise of a computer has no scale of its own), and
+    processes differ. So where there are LEAST_PROCESSES, the interval is Student's over their means, by the
+    variance of a ratio estimator over clusters. With fewer, rounds are resampled: the bootstrap-t of Efron and
+    Tibshirani (1993, section 12.5) of that estimator, widened by `between_rounds` where rounds are not independent.
     """
     if len(rounds) < 5:
         return None
-    sizes = _grouped(np.array([len(samples) for samples in rounds], dtype=np.float64))
-    sums = _grouped(np.array([samples.sum() for samples in rounds]))
+    sizes = np.array([len(samples) for samples in rounds], dtype=np.float64)
+    sums = np.array([samples.sum() for samples in rounds])
+    if len(set(processes)) >= LEAST_PROCESSES:
+        mean, error = _ratio_and_error(_by_process(sums, processes), _by_process(sizes, processes))
+        half = student(len(set(processes))) * float(error)
+        return float(mean) - half, float(mean) + half
+    sizes, sums = _grouped(sizes), _grouped(sums)
     mean, error = _ratio_and_error(sums, sizes)
     if error == 0:
         return mean, mean
@@ -88,6 +97,19 @@ def mean_interval(rounds: Sequence[Floats]) -> Interval | None:
     low, high = np.percentile(students, [2.5, 97.5])
     wider = error * between_rounds(sums / sizes)
     return float(mean - high * wider), float(mean - low * wider)
+
+
+def _by_process(values: Floats, processes: Sequence[int]) -> Floats:
+    """Sums over the rounds of each process."""
+    _, which = np.unique(np.asarray(processes), return_inverse=True)
+    return np.bincount(which, weights=values).astype(np.float64)
+
+
+def student(count: int) -> float:
+    """How many standard errors a 95 % interval of the mean of `count` values reaches to either side."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, count - 1))
 
 
 def _ratio_and_error(sums: Floats, sizes: Floats) -> tuple[Any, Any]:
@@ -128,24 +150,35 @@ def quantile_bound(samples: Floats, quantile: float, confidence: float) -> float
     return float(np.sort(samples)[rank - 1]) if rank <= len(samples) else None
 
 
-def compare_rounds(own: Mapping[int, Floats], other: Mapping[int, Floats]) -> tuple[float, Interval | None, Verdict]:
+def compare_rounds(
+    own: Mapping[int, Floats], other: Mapping[int, Floats], processes: Mapping[int, int] | None = None
+) -> tuple[float, Interval | None, Verdict]:
     """How many times faster `own` is than `other`, its 95 % interval, and what that shows.
 
-    Each maps the number of a round to its samples. Rounds are compared in pairs, by the logarithm of the
-    ratio of their medians, so that what slows the whole machine for a while falls out. The estimate is
-    that of Hodges and Lehmann, the interval that of Wilcoxon's signed-rank test (Hollander and Wolfe,
-    1973, section 3.3), exact for independent rounds and widened by `between_rounds` where they are not;
-    None below six rounds. A difference is shown where all of the interval lies beyond SAME.
+    Each maps the number of a round to its samples, `processes` to the process that it was timed in. Rounds are
+    compared in pairs, by the logarithm of the ratio of their medians, so that what slows the whole machine for a
+    while falls out. With LEAST_PROCESSES, the estimate is the mean over processes of the mean over their rounds, and
+    the interval Student's. With fewer, the estimate is that of Hodges and Lehmann, the interval that of Wilcoxon's
+    signed-rank test (Hollander and Wolfe, 1973, section 3.3), exact for independent rounds and widened by
+    `between_rounds` where they are not; None below six rounds. A difference is shown where all of the interval
+    lies beyond SAME.
     """
     shared = sorted(own.keys() & other.keys())
     ratios = np.array([np.log(np.median(other[number]) / np.median(own[number])) for number in shared])
-    sizes = np.ones(len(ratios))
-    ratios = _grouped(ratios) / _grouped(sizes)
-    estimate, interval = _signed_rank(ratios)
+    which = [processes[number] for number in shared] if processes else []
+    if len(set(which)) >= LEAST_PROCESSES:
+        means = _by_process(ratios, which) / _by_process(np.ones(len(ratios)), which)
+        estimate, half = float(means.mean()), student(len(means)) * float(means.std(ddof=1)) / len(means) ** 0.5
+        interval: Interval | None = (estimate - half, estimate + half)
+    else:
+        ratios = _grouped(ratios) / _grouped(np.ones(len(ratios)))
+        estimate, interval = _signed_rank(ratios)
+        if interval is not None:
+            wider = between_rounds(ratios)
+            interval = estimate + (interval[0] - estimate) * wider, estimate + (interval[1] - estimate) * wider
     if interval is None:
         return float(np.exp(estimate)), None, "no difference shown"
-    wider = between_rounds(ratios)
-    low, high = (float(np.exp(estimate + (end - estimate) * wider)) for end in interval)
+    low, high = (float(np.exp(end)) for end in interval)
     verdict: Verdict = "faster" if low > 1 + SAME else "slower" if high < 1 / (1 + SAME) else "no difference shown"
     return float(np.exp(estimate)), (low, high), verdict
 
@@ -171,18 +204,19 @@ def _grouped(values: Floats) -> Floats:
 
 def summarise_latency(
     rounds: Sequence[Floats],
-    device_rounds: Sequence[Floats] = (),
+    processes: Sequence[int] = (),
     *,
+    device_rounds: Sequence[Floats] = (),
     warmup_runs: int = 0,
     settled: bool | None = None,
     disturbances: Sequence[str] = (),
 ) -> Latency:
     """Every figure of a row's latency from its raw samples.
 
-    `rounds`: one array of milliseconds a round, in the order measured. Percentiles interpolate linearly
-    between order statistics (numpy's default, type 7 of Hyndman and Fan); `std_ms` has n - 1 below it.
+    `rounds`: one array of milliseconds a round, in the order measured; `processes`: the process of each.
     `device_rounds`: the same by the device's clock, NaN where it has none. `disturbances`: what was seen
-    of the machine meanwhile, as sentences.
+    of the machine meanwhile, as sentences. Percentiles interpolate linearly between order statistics
+    (numpy's default, type 7 of Hyndman and Fan); `std_ms` has n - 1 below it.
     """
     samples = np.concatenate(rounds)
     p50, p90, p95, p99 = (float(value) for value in np.percentile(samples, [50, 90, 95, 99]))
@@ -205,6 +239,7 @@ def summarise_latency(
     return Latency(
         runs=len(samples),
         rounds=len(rounds),
+        processes=len(set(processes)) or 1,
         mean_ms=mean,
         std_ms=float(samples.std(ddof=1)) if len(samples) > 1 else 0.0,
         min_ms=float(samples.min()),
@@ -214,7 +249,7 @@ def summarise_latency(
         p90_bound_ms=quantile_bound(samples, 0.90, 0.99),
         p95_ms=p95,
         p99_ms=p99 if len(samples) >= P99_LEAST_RUNS else None,
-        mean_ci95_ms=mean_interval(rounds),
+        mean_ci95_ms=mean_interval(rounds, processes),
         device_mean_ms=_mean_or_none(device_rounds),
         warmup_runs=warmup_runs,
         settled=settled,

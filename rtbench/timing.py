@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rtbench import latency, stats
 from rtbench.conditions import Monitor, disturbances
@@ -15,61 +19,78 @@ from rtbench.runs import RunDirectory
 
 @dataclass
 class Timing:
-    """Times rows whose workers are open; every row's samples are kept in it as they come."""
+    """Times rows; every row's samples are kept in it as they come, and its last worker stays open, paused.
+
+    `open_row` opens a row's artifact in a fresh process in place of the one before.
+    """
 
     rows: Sequence[PlannedRow]
     sampling: Sampling
     directory: RunDirectory
     monitor: Monitor
     progress: Progress
+    open_row: Callable[[PlannedRow], None]
 
     def run(self) -> None:
-        for row in self.rows:
-            row.attempt(self._warm_up)
-        live = [row for row in self.rows if row.live]
-        by_id = {row.id: row for row in live}
-        began = latency.host_clock()
-
-        def seconds() -> float:
-            return (latency.host_clock() - began) / 1e9
-
-        def enough() -> bool:
-            return seconds() >= self.sampling.max_time_s or all(self._narrow(row) for row in live if row.live)
+        self._began = latency.host_clock()
+        self._process: dict[str, int] = {}
+        by_id = {row.id: row for row in self.rows}
 
         def time_row(row_id: str, runs: int) -> latency.Timed | None:
             return self._time_block(by_id[row_id], runs)
 
-        sizes: Iterable[int]
-        if self.sampling.target_ci is None:
-            sizes = latency.block_sizes(self.sampling.runs)
-        else:
-            sizes = latency.until(enough, self.sampling.runs)
-        kept = {(row.id, number) for row in live for number in row.rounds}
-        done = sum(len(samples) for row in live for samples in row.rounds.values())
-        for block in latency.measure_rounds(list(by_id), sizes, time_row, kept=kept):
-            by_id[block.row].rounds[block.round] = block.durations_ns / 1e6
-            by_id[block.row].device_rounds[block.round] = block.device_ms
+        target, most = self.sampling.target_ci, self.sampling.max_time_s
+        kept = {(row.id, number) for row in self.rows for number in row.blocks}
+        for block in latency.measure_rounds(list(by_id), self._rounds(), time_row, kept=kept):
+            by_id[block.row].blocks[block.round] = block
             self.directory.append_samples(block)
-            done += len(block.durations_ns)
-            if self.sampling.target_ci is None:
-                self.progress("latency", done, self.sampling.runs * len(live))
+            if target is None:
+                done = sum(row.timed_runs for row in self._live())
+                self.progress("latency", done, self.sampling.runs * len(self._live()))
             else:
-                self.progress("latency (seconds at most)", int(seconds()), int(self.sampling.max_time_s))
-        for row in live:
-            if self.sampling.target_ci is not None and row.live and not self._narrow(row):
-                words = (
-                    f"interval is wider than {100 * self.sampling.target_ci:g}% after {self.sampling.max_time_s:g} s"
-                )
-                row.update(warnings=[*row.record.warnings, f"{words}: raise --max-time"])
-        if self.sampling.scenario:
-            for row in live:
-                if row.record.mlperf is None:
-                    row.attempt(self._run_mlperf)
+                self.progress("latency (seconds at most)", int(self._seconds()), int(most))
+        for row in self._live():
+            if target is not None and not self._narrow(row):
+                row.warn(f"interval is wider than {100 * target:g}% after {most:g} s: raise --max-time")
+            if self.sampling.scenario and row.record.mlperf is None:
+                row.attempt(self._run_mlperf)
+
+    def _rounds(self) -> Iterator[latency.Round]:
+        """Those planned, and with a target more, until it is reached at the end of a process; before each, the
+        rows' processes are those that it is timed in."""
+        schedule, before = latency.Schedule(self.sampling.runs, self.sampling.processes), 0
+        for number in itertools.count():
+            coming = schedule.round(number)
+            if number >= len(schedule.sizes):
+                whole = coming.process != before or coming.process == 0
+                if self._is_enough(whole=whole):
+                    return
+            for row in self._live():
+                if number not in row.blocks and self._process.get(row.id) != coming.process:
+                    row.attempt(self.open_row)
+                    row.attempt(self._warm_up)
+                    self._process[row.id] = coming.process
+            before = coming.process
+            yield coming
+
+    def _is_enough(self, *, whole: bool) -> bool:
+        """Whether the runs planned are; `whole` where the last process has had all of its rounds."""
+        if self.sampling.target_ci is None or self._seconds() >= self.sampling.max_time_s:
+            return True
+        return whole and all(self._narrow(row) for row in self._live())
+
+    def _seconds(self) -> float:
+        return (latency.host_clock() - self._began) / 1e9
+
+    def _live(self) -> list[PlannedRow]:
+        return [row for row in self.rows if row.live]
 
     def _warm_up(self, row: PlannedRow) -> None:
         worker = row.running
         worker.call("stage", row.prepared.fidelity_indices[0])
-        row.warmup_runs, row.settled = worker.call("warm_up", self.sampling.warmup)
+        runs, settled = worker.call("warm_up", self.sampling.warmup)
+        row.warmup_runs = max(row.warmup_runs, runs)
+        row.settled = settled if row.settled is None or settled is None else row.settled and settled
         worker.pause()
 
     def _time_block(self, row: PlannedRow, runs: int) -> latency.Timed | None:
@@ -88,7 +109,7 @@ class Timing:
         return timed[0] if timed else None
 
     def _narrow(self, row: PlannedRow) -> bool:
-        interval = stats.mean_interval(list(row.rounds.values()))
+        interval = stats.mean_interval(*_rounds_and_processes(row))
         target = self.sampling.target_ci
         if interval is None or target is None:
             return False
@@ -97,11 +118,19 @@ class Timing:
 
     def _run_mlperf(self, row: PlannedRow) -> None:
         self.progress(f"MLPerf's load generator on {row.id}", 0, 1)
+        if row.worker is None:
+            self.open_row(row)
+            self._warm_up(row)
         worker = row.running
         worker.resume()
         measured: MlPerf = worker.call("run_mlperf", self.sampling.runs)
         row.update(mlperf=measured)
         worker.pause()
+
+
+def _rounds_and_processes(row: PlannedRow) -> tuple[list[NDArray[np.float64]], list[int]]:
+    blocks = row.blocks.values()
+    return [block.ms for block in blocks], [block.process for block in blocks]
 
 
 def summarise(row: PlannedRow, environment: Environment) -> None:
@@ -110,8 +139,8 @@ def summarise(row: PlannedRow, environment: Environment) -> None:
     row.update(
         conditions=conditions,
         latency=stats.summarise_latency(
-            list(row.rounds.values()),
-            list(row.device_rounds.values()),
+            *_rounds_and_processes(row),
+            device_rounds=[block.device_ms for block in row.blocks.values()],
             warmup_runs=row.warmup_runs,
             settled=row.settled,
             disturbances=disturbances(conditions, cores=environment.cores, threads=environment.threads),
@@ -132,7 +161,9 @@ def compare_latencies(
         reference = reference_for(row.record)
         others = {reference.id} if reference else set()
         for other in sorted((others | {leader.id}) - {row.id}):
-            ratio, interval, verdict = stats.compare_rounds(row.rounds, timed[other].rounds)
+            own, theirs = ({block.round: block.ms for block in each.blocks.values()} for each in (row, timed[other]))
+            processes = {block.round: block.process for block in row.blocks.values()}
+            ratio, interval, verdict = stats.compare_rounds(own, theirs, processes)
             comparisons.append(Comparison(row=row.id, to=other, ratio=ratio, ci95=interval, verdict=verdict))
             if other == leader.id and verdict != "slower":
                 lead.add(row.id)

@@ -30,7 +30,7 @@ from rtbench.stats import compare_rounds, mcnemar_test, paired_interval, summari
 
 IMAGES = 400
 LABELS = [index // 40 for index in range(IMAGES)]
-ROUNDS, RUNS_A_ROUND = 20, 25
+ROUNDS, RUNS_A_ROUND, PROCESSES = 20, 25, 5
 SIZES = {"fp32": 46_800_000, "fp16": 23_400_000, "int8": 11_800_000}
 
 
@@ -43,7 +43,9 @@ def made_blocks(row: str, position: int, mean_ms: float, seed: int, drift: float
         durations = (1e6 * level * generator.normal(1, 0.01, RUNS_A_ROUND)).astype(np.int64)
         start = (number * 10 + position) * 10**9
         starts = start + np.cumsum(durations) - durations
-        blocks.append(Block(row, number, position, starts, durations, np.full(RUNS_A_ROUND, np.nan)))
+        blocks.append(
+            Block(row, number, number * PROCESSES // ROUNDS, position, starts, durations, np.full(RUNS_A_ROUND, np.nan))
+        )
     return blocks
 
 
@@ -70,7 +72,7 @@ def made_row(row: str, mean_ms: float, wrong: Sequence[int], *, drift: float = 0
     answers, reference = made_answers(wrong), made_answers(range(0, IMAGES, 8))
     right = sum(answer == label for answer, label in zip(answers, LABELS, strict=True))
     same = sum(answer == other for answer, other in zip(answers, reference, strict=True))
-    rounds = [block.durations_ns / 1e6 for block in made_blocks(row, 0, mean_ms, seed(row), drift)]
+    blocks = made_blocks(row, 0, mean_ms, seed(row), drift)
     return Row.model_validate(
         {
             "id": row,
@@ -92,7 +94,9 @@ def made_row(row: str, mean_ms: float, wrong: Sequence[int], *, drift: float = 0
                 }
             ),
             "startup": Startup(load_ms=120.5, first_run_ms=30.25),
-            "latency": summarise_latency(rounds, warmup_runs=20, settled=True),
+            "latency": summarise_latency(
+                [block.ms for block in blocks], [block.process for block in blocks], warmup_runs=20, settled=True
+            ),
             "conditions": Conditions(
                 other_cores=0.05, stolen_cores=0.0, throttled_s=0, cpu_mhz=(2400, 2600), temperature_c=None, gpu=None
             ),
@@ -165,10 +169,9 @@ def scored(rows: Sequence[Row], blocks: Mapping[str, Sequence[Block]]) -> tuple[
             continue
         ratio, interval = None, None
         if reference and reference is not row:
-            own, other = (
-                {block.round: block.durations_ns / 1e6 for block in blocks[each.id]} for each in (row, reference)
-            )
-            ratio, interval, verdict = compare_rounds(own, other)
+            own, other = ({block.round: block.ms for block in blocks[each.id]} for each in (row, reference))
+            processes = {block.round: block.process for block in blocks[row.id]}
+            ratio, interval, verdict = compare_rounds(own, other, processes)
             comparisons.append(Comparison(row=row.id, to=reference.id, ratio=ratio, ci95=interval, verdict=verdict))
         scores = Scores(
             size=baseline.size_mib / (row.artifact.size_bytes / 2**20),

@@ -70,10 +70,12 @@ def test_a_drifting_row_needs_more_to_be_shown(runs):
     assert row.verdict == "no difference shown"
 
 
-def simulated(generator: np.random.Generator, mean_ms: float, between: float) -> list[list[np.ndarray]]:
-    """One run of 40 rounds: 3 % of noise within, and a level of its own."""
+def simulated(
+    generator: np.random.Generator, mean_ms: float, between: float, parts: int = 40
+) -> list[list[np.ndarray]]:
+    """One run of 1000 samples in equal parts: 3 % of noise within, and a level of its own."""
     level = mean_ms * math.exp(between * generator.standard_normal())
-    return [[level * generator.lognormal(0, 0.03, 25) for _ in range(40)]]
+    return [[level * generator.lognormal(0, 0.03, 1000 // parts) for _ in range(parts)]]
 
 
 def shown(before: list, after: list, budget: float = 0.0) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -13,12 +14,13 @@ from rtbench.latency import (
     WARMUP_MOST_RUNS,
     WARMUP_WINDOW,
     Block,
+    Round,
+    Schedule,
     Timed,
     block_sizes,
     has_settled,
     measure_rounds,
     time_block,
-    until,
     warm_up,
 )
 
@@ -113,6 +115,35 @@ def test_block_sizes_known_by_heart() -> None:
     assert block_sizes(0) == []
 
 
+def planned(runs: int, processes: int = 1) -> list[Round]:
+    schedule = Schedule(runs, processes)
+    return [schedule.round(number) for number in range(len(schedule.sizes))]
+
+
+@pytest.mark.parametrize("runs", MANY)
+def test_processes_share_the_rounds_evenly_and_have_a_block_each_on_average(runs: int) -> None:
+    for asked in (1, 2, 5, 40):
+        rounds = planned(runs, asked)
+        assert [each.number for each in rounds] == list(range(len(rounds)))
+        assert [each.runs for each in rounds] == block_sizes(runs)
+        count = Counter(each.process for each in rounds)
+        assert sorted(count) == list(range(max(1, min(asked, runs // 25))))
+        assert max(count.values()) - min(count.values()) <= 1
+        assert [each.process for each in rounds] == sorted(each.process for each in rounds)  # one after the other
+
+
+def test_past_the_planned_rounds_processes_change_as_often_as_before() -> None:
+    schedule = Schedule(250, 5)  # two rounds each
+    assert [schedule.round(number) for number in range(9, 14)] == [
+        (9, 25, 4),
+        (10, 25, 5),
+        (11, 25, 5),
+        (12, 25, 6),
+        (13, 25, 6),
+    ]
+    assert Schedule(100, 1).round(1000) == (1000, BLOCK_RUNS, 0)  # the only one that was asked for
+
+
 class Rows:
     """Answers for rows: some stop answering from a block of theirs on."""
 
@@ -142,7 +173,7 @@ def rounds_of(blocks: list[Block]) -> list[list[str]]:
 @pytest.mark.parametrize("runs", [1, 9, 10, 26, 260, 1000])
 def test_each_row_has_one_block_a_round_and_all_its_runs(runs: int) -> None:
     answers = Rows()
-    blocks = list(measure_rounds(NAMES, block_sizes(runs), answers))
+    blocks = list(measure_rounds(NAMES, planned(runs), answers))
     sizes = block_sizes(runs)
     assert [block.round for block in blocks] == [number for number in range(len(sizes)) for _ in NAMES]
     assert [block.position for block in blocks] == list(range(4)) * len(sizes)
@@ -153,14 +184,14 @@ def test_each_row_has_one_block_a_round_and_all_its_runs(runs: int) -> None:
 
 
 def test_a_block_holds_what_its_own_call_gave() -> None:
-    blocks = list(measure_rounds(NAMES, block_sizes(30), Rows()))
+    blocks = list(measure_rounds(NAMES, planned(30), Rows()))
     for number, block in enumerate(blocks, start=1):
         assert set(block.starts_ns.tolist()) == {number}
         assert set(block.durations_ns.tolist()) == {1000 + number}
 
 
 def test_orders_vary_from_round_to_round() -> None:
-    orders = [tuple(order) for order in rounds_of(list(measure_rounds(NAMES, block_sizes(1000), Rows())))]
+    orders = [tuple(order) for order in rounds_of(list(measure_rounds(NAMES, planned(1000), Rows())))]
     assert len(orders) == 40
     assert len(set(orders)) > 10  # of 24 that there are
     for position in range(4):  # no row has a place of its own
@@ -169,7 +200,7 @@ def test_orders_vary_from_round_to_round() -> None:
 
 def test_orders_are_those_of_the_seed() -> None:
     def orders(seed: int) -> list[list[str]]:
-        return rounds_of(list(measure_rounds(NAMES, block_sizes(250), Rows(), seed=seed)))
+        return rounds_of(list(measure_rounds(NAMES, planned(250), Rows(), seed=seed)))
 
     assert orders(1) == orders(1)
     assert orders(1) != orders(2)
@@ -178,7 +209,7 @@ def test_orders_are_those_of_the_seed() -> None:
 def test_a_row_that_failed_is_not_asked_again_and_the_others_finish() -> None:
     answers = Rows({"ort/int8": 3, "torch/fp32": 0})
     names = list(NAMES)
-    blocks = list(measure_rounds(names, block_sizes(200), answers))
+    blocks = list(measure_rounds(names, planned(200), answers))
     asked = Counter(row for row, _ in answers.asked)
     assert asked == {"ort/int8": 4, "torch/fp32": 1, "ort/fp32": 10, "trt/fp16": 10}
     done = Counter()
@@ -192,35 +223,35 @@ def test_a_row_that_failed_is_not_asked_again_and_the_others_finish() -> None:
 
 def test_when_all_rows_have_failed_nothing_is_asked() -> None:
     answers = Rows(dict.fromkeys(NAMES, 1))
-    assert len(list(measure_rounds(NAMES, block_sizes(100), answers))) == 4
+    assert len(list(measure_rounds(NAMES, planned(100), answers))) == 4
     assert len(answers.asked) == 8
 
 
 def test_one_row_alone_and_none_at_all() -> None:
-    assert [block.position for block in measure_rounds(["only"], block_sizes(100), Rows())] == [0] * 10
-    assert list(measure_rounds([], block_sizes(100), Rows())) == []
+    assert [block.position for block in measure_rounds(["only"], planned(100), Rows())] == [0] * 10
+    assert list(measure_rounds([], planned(100), Rows())) == []
 
 
 def test_a_block_is_handed_over_before_the_next_is_timed() -> None:
     answers = Rows()
-    blocks = measure_rounds(NAMES, block_sizes(100), answers)
+    blocks = measure_rounds(NAMES, planned(100), answers)
     for taken in range(1, 9):
         next(blocks)
         assert len(answers.asked) == taken
 
 
-def test_sizes_are_asked_for_after_the_round_before_is_handed_over() -> None:
+def test_a_round_is_asked_for_after_the_one_before_is_handed_over() -> None:
     seen: list[Block] = []
-    blocks = measure_rounds(NAMES, until(lambda: len(seen) >= 52, 100), Rows())
-    for block in blocks:
+
+    def rounds() -> Iterator[Round]:
+        for each in planned(250, 5):
+            assert len(seen) == 4 * each.number
+            yield each
+
+    for block in measure_rounds(NAMES, rounds(), Rows()):
         seen.append(block)
-    # 10 rounds of 10 for the least, 40 blocks; then whole rounds of 4 blocks until 52 are there.
-    assert len(seen) == 52
-    assert [len(block.durations_ns) for block in seen if block.row == NAMES[0]] == [10] * 10 + [BLOCK_RUNS] * 3
-
-
-def test_enough_from_the_start_still_measures_the_least() -> None:
-    assert list(until(lambda: True, 1000)) == block_sizes(1000)
+    assert [block.process for block in seen] == [block.round // 2 for block in seen]
+    assert len(seen) == 40
 
 
 class Falling(Scripted):

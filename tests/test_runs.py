@@ -28,7 +28,7 @@ from rtbench.records import (
     Run,
     Scores,
 )
-from rtbench.runs import RunDirectory, file_name, read_command, read_run, read_samples
+from rtbench.runs import RunDirectory, file_name, read_blocks, read_command, read_run, read_samples
 from rtbench.stats import summarise_latency
 
 FIDELITY = Fidelity(
@@ -224,27 +224,28 @@ def test_samples_come_back_as_they_were(directory: RunDirectory) -> None:
             starts = np.sort(generator.integers(2**53, 2**62, 3 + number % 2))  # past what a double holds exactly
             durations = generator.integers(1, 10**9, 3 + number % 2)
             on_device = np.where(durations % 2, np.nan, durations / 1e6)
-            directory.append_samples(Block(row, number, position, starts, durations, on_device))
+            directory.append_samples(Block(row, number, number // 2, position, starts, durations, on_device))
             written[row].append(durations)
             lines += [
-                (row, number, position, int(s), int(d), "" if d % 2 else repr(float(d) / 1e6))
+                (row, number, number // 2, position, int(s), int(d), "" if d % 2 else repr(float(d) / 1e6))
                 for s, d in zip(starts, durations, strict=True)
             ]
     read = read_samples(directory.path)
     assert set(read) == set(rows)
+    assert [block.process for block in read_blocks(directory.path)[rows[0]]] == [0, 0, 1, 1]
     for row in rows:
         assert len(read[row]) == 4
         for before, after in zip(written[row], read[row], strict=True):
             np.testing.assert_allclose(after, before / 1e6, rtol=1e-15)
     with (directory.path / "samples.csv").open(newline="") as file:
         header, *table = csv.reader(file)
-    assert header == ["row", "round", "position", "start_ns", "duration_ns", "device_ms"]
+    assert header == ["row", "round", "process", "position", "start_ns", "duration_ns", "device_ms"]
     assert [(row, *map(int, rest), on_device) for row, *rest, on_device in table] == lines
 
 
 def test_a_row_that_missed_a_round_keeps_the_others(directory: RunDirectory) -> None:
     for number in (0, 2):
-        block = Block("a/ort/fp32", number, 0, np.array([1, 2]), np.array([10**6, number]), np.full(2, np.nan))
+        block = Block("a/ort/fp32", number, 0, 0, np.array([1, 2]), np.array([10**6, number]), np.full(2, np.nan))
         directory.append_samples(block)
     assert [list(samples) for samples in read_samples(directory.path)["a/ort/fp32"]] == [[1.0, 0.0], [1.0, 2e-6]]
 
@@ -255,6 +256,7 @@ def blocks(count: int) -> list[Block]:
         Block(
             ("torch/fp32", "ort/fp32")[number % 2],
             number // 2,
+            0,
             0,
             np.arange(4) + 10 * number,
             generator.integers(1, 10**6, 4),

@@ -72,8 +72,9 @@ def test_every_figure_of_a_summary(rounds: int, size: int) -> None:
 
 def test_the_devices_own_time_is_its_mean_or_nothing() -> None:
     blocks = [np.array([4.0, 6.0]), np.array([5.0])]
-    assert summarise_latency(blocks, [np.array([3.0, 2.0]), np.array([1.0])]).device_mean_ms == 2.0
-    assert summarise_latency(blocks, [np.array([3.0, np.nan]), np.array([1.0])]).device_mean_ms is None
+    whole, broken = [np.array([3.0, 2.0]), np.array([1.0])], [np.array([3.0, np.nan]), np.array([1.0])]
+    assert summarise_latency(blocks, device_rounds=whole).device_mean_ms == 2.0
+    assert summarise_latency(blocks, device_rounds=broken).device_mean_ms is None
 
 
 def test_percentiles_of_a_small_series_known_by_heart() -> None:
@@ -107,6 +108,54 @@ def test_with_many_independent_rounds_the_interval_is_students() -> None:
     assert 1 <= widened < 1.2
     low, high = mean_interval(blocks)
     assert high - low == pytest.approx((expected[1] - expected[0]) * widened, rel=0.1)
+
+
+def test_over_processes_the_interval_is_students_over_their_means() -> None:
+    blocks = noisy_rounds(9, 10, 25)
+    processes = [number // 2 for number in range(10)]
+    means = [float(np.concatenate(blocks[first : first + 2]).mean()) for first in range(0, 10, 2)]
+    expected = scipy.stats.t.interval(
+        0.95, 4, loc=statistics.fmean(means), scale=statistics.stdev(means) / math.sqrt(5)
+    )
+    assert mean_interval(blocks, processes) == pytest.approx(expected, rel=1e-12)
+    assert summarise_latency(blocks, processes).mean_ci95_ms == mean_interval(blocks, processes)
+    assert summarise_latency(blocks, processes).processes == 5
+    # two processes say too little of how processes differ
+    assert mean_interval(blocks, [number // 5 for number in range(10)]) == mean_interval(blocks)
+
+
+def test_processes_of_unequal_size_weigh_by_their_samples() -> None:
+    blocks = [np.array([1.0, 1.0, 1.0]), np.array([4.0])] * 30
+    low, high = mean_interval(blocks, [number // 2 for number in range(60)])
+    assert low == high == pytest.approx(1.75)  # all processes alike
+    low, high = mean_interval(blocks, [number % 20 for number in range(60)])
+    assert low < 1.75 < high
+
+
+PROCESSES = [number // 2 for number in range(10)]
+
+
+def drift(generator: np.random.Generator) -> np.ndarray:
+    """What the machine does to 200 runs: noise that is as strong over a process as over a run."""
+    return sum(0.005 * np.repeat(generator.normal(size=200 // step), step) for step in (1, 5, 20, 40))
+
+
+def in_processes(generator: np.random.Generator, machine: np.ndarray, spread: float) -> np.ndarray:
+    """Ten rounds of twenty runs in five processes that differ by `spread`."""
+    levels = np.repeat(spread * generator.normal(size=5), 40)
+    return (10 * np.exp(machine + levels + 0.01 * generator.standard_exponential(200))).reshape(10, 20)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.003, 0.03])
+def test_the_interval_over_processes_covers_the_mean_however_much_they_differ(spread: float) -> None:
+    generator = np.random.default_rng(31)
+    true = np.mean([in_processes(generator, drift(generator), spread).mean() for _ in range(20_000)])
+    trials, covered = 400, 0
+    for _ in range(trials):
+        blocks = list(in_processes(generator, drift(generator), spread))
+        low, high = mean_interval(blocks, PROCESSES)
+        covered += low <= true <= high
+    assert 0.92 <= covered / trials <= 0.98
 
 
 def test_rounds_of_unequal_size_weigh_by_their_samples() -> None:
@@ -227,6 +276,38 @@ def test_only_rounds_that_both_rows_have_are_compared() -> None:
     own = {number: np.array([2.0]) for number in range(10)}
     other = {number: np.array([4.0]) for number in range(4, 20)}
     assert compare_rounds(own, other) == (2.0, (2.0, 2.0), "faster")
+
+
+def test_over_processes_the_interval_of_a_ratio_is_students() -> None:
+    generator = np.random.default_rng(16)
+    own, other = (size * np.exp(generator.normal(0, 0.02, (15, 9))) for size in (10, 11))
+    processes = {number: number // 3 for number in range(15)}
+    ratio, (low, high), verdict = compare_rounds(rounds_of(own), rounds_of(other), processes)
+    logs = np.log(np.median(other, axis=1) / np.median(own, axis=1)).reshape(5, 3).mean(axis=1)
+    expected = scipy.stats.ttest_1samp(logs, 0).confidence_interval(0.95)
+    assert ratio == pytest.approx(math.exp(statistics.fmean(logs)), rel=1e-12)
+    assert (low, high) == pytest.approx((math.exp(expected.low), math.exp(expected.high)), rel=1e-12)
+    assert verdict == "faster"
+    one = dict.fromkeys(range(15), 0)
+    assert compare_rounds(rounds_of(own), rounds_of(other), one) == compare_rounds(rounds_of(own), rounds_of(other))
+
+
+@pytest.mark.parametrize(("spread", "tells"), [(0.0, True), (0.003, True), (0.01, True), (0.04, False)])
+def test_what_differs_from_process_to_process_is_no_difference_between_rows(spread: float, tells: bool) -> None:
+    generator = np.random.default_rng(17)
+    which = dict(enumerate(PROCESSES))
+    trials, covered, claimed, found = 300, 0, 0, 0
+    for _ in range(trials):
+        machine = drift(generator)
+        own, other = (rounds_of(in_processes(generator, machine, spread)) for _ in range(2))
+        _, (low, high), verdict = compare_rounds(own, other, which)
+        covered += low <= 1 <= high
+        claimed += verdict != "no difference shown"
+        slower = {number: 1.05 * samples for number, samples in other.items()}
+        found += compare_rounds(own, slower, which)[2] == "faster"
+    assert 0.92 <= covered / trials <= 0.98
+    assert claimed / trials <= 0.05
+    assert (found / trials >= 0.9) == tells
 
 
 def test_five_rounds_are_too_few_to_show_anything() -> None:

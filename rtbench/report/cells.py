@@ -7,6 +7,7 @@ from rtbench.baselines import is_torch_fp32
 from rtbench.builds import build_spreads
 from rtbench.records import Comparison, Interval, MlPerf, Row, Run
 from rtbench.report.losses import accuracy_notes
+from rtbench.stats import LEAST_PROCESSES
 
 HEADERS = (
     "row",
@@ -172,11 +173,15 @@ def _dataset_note(run: Run) -> str:
 def _environment_note(run: Run) -> str:
     env = run.environment
     timed = next((row.latency for row in run.rows if row.latency), None)
-    runs = f", {timed.runs} runs a row in {timed.rounds} interleaved rounds" if timed else ""
+    runs = ""
+    if timed:
+        runs = f", {timed.runs} runs a row in {timed.rounds} interleaved rounds"
+        runs += f" and {timed.processes} processes" if timed.processes > 1 else ""
     gpu = f", {env.gpu.name}" if env.gpu else ", no GPU"
     return (
         f"Batch 1, host to host{runs}, {env.threads} threads a row on {env.cpu}{gpu}."
-        " mean ± 95 % is over rounds, comparisons are of medians round by round;"
+        f" mean ± 95 % is over {'processes' if timed and timed.processes >= LEAST_PROCESSES else 'rounds'},"
+        " comparisons are of medians round by round;"
         " agree is top-1 agreement with the model."
     )
 

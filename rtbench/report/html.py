@@ -52,7 +52,7 @@ MIB = 1 / 2**20
 COLUMNS = (
     Column(
         "mean ms",
-        "mean latency at batch 1, with its 95 % interval over rounds",
+        "mean latency at batch 1, with its 95 % interval",
         "latency.mean_ms",
         "#.4g",
         interval="latency.mean_ci95_ms",

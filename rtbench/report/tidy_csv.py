@@ -20,6 +20,7 @@ COLUMNS = {
     "format": "artifact.format",
     "size_bytes": "artifact.size_bytes",
     "runs": "latency.runs",
+    "processes": "latency.processes",
     "mean_ms": "latency.mean_ms",
     "mean_ci95_low_ms": "latency.mean_ci95_ms.0",
     "mean_ci95_high_ms": "latency.mean_ci95_ms.1",
