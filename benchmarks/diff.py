@@ -30,7 +30,7 @@ from rtbench.diff import Change, Side, diff, exceeded, parse_budgets, read_side
 from rtbench.environment import available_cores, read_environment
 
 ROW = "ort/fp32"
-LAYERS, MORE_LAYERS = 20, 22
+LAYERS, MORE_LAYERS = 40, 44
 SIDE, CHANNELS = 32, 64
 REPEATS = 3
 
@@ -72,9 +72,7 @@ def tripped(before: Side, after: Side) -> bool:
 
 def joined(sides: Sequence[Side]) -> Side:
     """Several runs as the repeats of one side."""
-    return Side(
-        sides[-1].path, [side.run for side in sides], [side.samples[0] for side in sides], sides[-1].predictions
-    )
+    return Side(sides[-1].path, [side.run for side in sides], [side.blocks[0] for side in sides], sides[-1].predictions)
 
 
 def spread(sides: Sequence[Side]) -> str:
@@ -85,7 +83,7 @@ def spread(sides: Sequence[Side]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20)
-    parser.add_argument("--runs", type=int, default=500)
+    parser.add_argument("--runs", type=int, default=1000)
     options = parser.parse_args()
     loads = []
     same: list[Side] = []

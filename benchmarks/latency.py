@@ -18,11 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,17 +34,24 @@ from rtbench.environment import available_cores, read_environment
 from rtbench.export.onnx import write_fp32
 from rtbench.fake_model import FakeScript
 from rtbench.records import Row, Run
-from rtbench.runs import read_run, read_samples
+from rtbench.runs import read_blocks, read_run
 from rtbench.runtimes.fake import FakeSession
 from rtbench.stats import compare_rounds
 
 PAIRS = 10
+PROCESSES, RUNS = 5, 60
 GENERATOR_PAIRS = 5
 COMPARISONS = 40
 REPEATS = 10
 PAUSE_S = 45
 ROWS = ("torch/fp32", "ort/fp32", "ort/int8")
 THREADS = available_cores()
+HARMS = {
+    "is killed by SIGKILL": signal.SIGKILL,
+    "segfaults": signal.SIGSEGV,
+    "hangs": "hang",
+    "eats memory until it is killed": "eat",
+}
 
 
 @dataclass
@@ -117,23 +123,27 @@ for _ in range(runs):
     start = time.perf_counter_ns()
     run()
     times.append(time.perf_counter_ns() - start)
-print(float(np.median(times)) / 1e6)
+print(*(each / 1e6 for each in times))
 """
 
 
-def bare_loop(bench: Bench, row: str, runs: int) -> float:
-    """p50 in ms of the shortest loop there is, on the same artifact, alone in its process."""
+def bare_loop(bench: Bench, row: str) -> float:
+    """p50 in ms of the shortest loop there is, on the same artifact, alone in its process: as many processes, one
+    after the other, and as many runs in each as rtbench takes."""
     files = {"torch/fp32": "torch-fp32.pt", "ort/fp32": "onnx-fp32.onnx", "ort/int8": "onnx-int8.onnx"}
     batch = bench.folder / "input.npy"
     np.save(batch, np.random.default_rng(0).standard_normal((1, 3, 224, 224), dtype=np.float32))
-    done = subprocess.run(
-        [sys.executable, "-c", BARE, row, str(bench.artifacts / files[row]), str(batch), str(THREADS), str(runs)],
-        env=os.environ | {"OMP_NUM_THREADS": str(THREADS)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return float(done.stdout)
+    times: list[float] = []
+    for _ in range(PROCESSES):
+        done = subprocess.run(
+            [sys.executable, "-c", BARE, row, str(bench.artifacts / files[row]), str(batch), str(THREADS), str(RUNS)],
+            env=os.environ | {"OMP_NUM_THREADS": str(THREADS)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        times += map(float, done.stdout.split())
+    return statistics.median(times)
 
 
 def own_row(row: str) -> tuple[str, ...]:
@@ -145,27 +155,23 @@ def measured(run: Run, row: str) -> Row:
     return next(each for each in run.rows if each.id == row)
 
 
-def within_rtbench(bench: Bench, row: str, runs: int) -> float:
-    found = measured(bench.compare(bench.artifacts, *own_row(row), "--runs", str(runs)), row).latency
+def within_rtbench(bench: Bench, row: str) -> float:
+    arguments = ("--runs", str(PROCESSES * RUNS), "--processes", str(PROCESSES))
+    found = measured(bench.compare(bench.artifacts, *own_row(row), *arguments), row).latency
     assert found
     return found.p50_ms
 
 
 def overhead(bench: Bench) -> Table:
     table = Table("Overhead: rtbench over a bare loop")
-    runs = 300
     for row in ROWS:
         ratios = []
-        for pair in range(PAIRS):
-            loops = [partial(bare_loop, bench, row, runs), partial(within_rtbench, bench, row, runs)]
-            if pair % 2:
-                ours, bare = loops[1](), loops[0]()
-            else:
-                bare, ours = loops[0](), loops[1]()
-            ratios.append(ours / bare)
+        for _ in range(PAIRS):
+            before, ours, after = bare_loop(bench, row), within_rtbench(bench, row), bare_loop(bench, row)
+            ratios.append(2 * ours / (before + after))
         median = statistics.median(ratios)
         table.add(
-            f"{row}: p50 over a bare loop's, median of {PAIRS} alternating pairs",
+            f"{row}: p50 over that of a bare loop before and after, median of {PAIRS}",
             f"{median:.4f} ({min(ratios):.3f} to {max(ratios):.3f})",
             "within 1 %",
             abs(median - 1) <= 0.01,
@@ -242,12 +248,16 @@ def differences(bench: Bench) -> Table:
             for _ in range(COMPARISONS):
                 out = bench.out()
                 bench.rtbench("compare", plain, again, more, "--runs", "200", "--limit", "1", "--out", out)
-                rounds = {row: dict(enumerate(blocks)) for row, blocks in read_samples(out).items()}
-                own = rounds["chain20/ort/fp32"]
-                ratio, _, verdict = compare_rounds(own, rounds["again/ort/fp32"])
+                blocks = read_blocks(out)
+                rounds = {row: {block.round: block.ms for block in each} for row, each in blocks.items()}
+                own, processes = (
+                    rounds["chain20/ort/fp32"],
+                    {each.round: each.process for each in blocks["again/ort/fp32"]},
+                )
+                ratio, _, verdict = compare_rounds(own, rounds["again/ort/fp32"], processes)
                 claimed += verdict != "no difference shown"
                 apart.append(abs(ratio - 1))
-                ratio, _, verdict = compare_rounds(own, rounds["chain21/ort/fp32"])
+                ratio, _, verdict = compare_rounds(own, rounds["chain21/ort/fp32"], processes)
                 found += verdict == "faster"
                 slower.append(ratio)
                 flagged += sum(not row.latency.stable for row in read_run(out).rows if row.latency)
@@ -303,16 +313,13 @@ def isolation(bench: Bench) -> Table:
     table = Table("Isolation: a worker that dies in the middle of a comparison of three rows")
     plain, more, victim = chain(bench.folder, 20), chain(bench.folder, 21), bench.folder / "victim.onnx"
     shutil.copy(plain, victim)
-    eater = bench.folder / "victim.fake"
-    eater.write_text(json.dumps({"latency_ms": [], "fault": {"how": "eat", "after": 60}}), encoding="utf-8")
+    scripted = bench.folder / "victim.fake"
     well = compare_and_harm([plain, more, victim], bench.out(), None)
-    for how, harm in (
-        ("is killed by SIGKILL", lambda pid: os.kill(pid, signal.SIGKILL)),
-        ("segfaults", lambda pid: os.kill(pid, signal.SIGSEGV)),
-        ("hangs", lambda pid: os.kill(pid, signal.SIGSTOP)),
-        ("eats memory until it is killed", limit_memory),
-    ):
-        third = eater if harm is limit_memory else victim
+    for how, harm in HARMS.items():
+        if isinstance(harm, str):
+            fault = {"how": harm, "after": 150}  # in the fifth block or so
+            scripted.write_text(json.dumps({"latency_ms": [], "fault": fault}), encoding="utf-8")
+        third = scripted if isinstance(harm, str) else victim
         hurt = compare_and_harm([plain, more, third], bench.out(), harm)
         bad = next(row for row in hurt.rows if row.model == "victim")
         holds, said = bad.status == "failed", []
@@ -328,18 +335,18 @@ def isolation(bench: Bench) -> Table:
     return table
 
 
-def compare_and_harm(models: list[Path], out: Path, harm: Callable[[int], None] | None) -> Run:
-    """A comparison in the middle of which `harm` comes to the worker of the model called victim."""
+def compare_and_harm(models: list[Path], out: Path, harm: signal.Signals | str | None) -> Run:
+    """A comparison in the middle of which `harm` comes to the worker of the model called victim: a signal, or what
+    the fake runtime does there by its script."""
     command = [sys.executable, "-m", "rtbench", "compare", *models, "--limit", "1", "--out", out]
     command += ["--runs", "1500", "--timeout", "20", "--runtimes", "ort,fake", "--precisions", "fp32"]
     quiet = subprocess.DEVNULL
     process = subprocess.Popen([str(part) for part in command], stdout=quiet, stderr=subprocess.PIPE)
-    if harm is limit_memory:
-        await_worker(process, out / "logs" / "victim-fake-fp32.log")
-    elif harm:
+    if isinstance(harm, signal.Signals):
         await_text(process, out / "samples.csv", "victim")
-    if harm:
-        harm(worker_of(process.pid, "victim"))
+        os.kill(worker_of(process, "victim"), harm)
+    elif harm == "eat":
+        limit_memory(worker_of(process, "victim"))
     process.wait()
     return read_run(out)
 
@@ -350,24 +357,21 @@ def await_text(process: subprocess.Popen[bytes], path: Path, text: str) -> None:
         time.sleep(0.05)
 
 
-def await_worker(process: subprocess.Popen[bytes], log: Path) -> None:
-    while not log.exists():
-        require_running(process)
-        time.sleep(0.005)
-
-
 def require_running(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is not None:
         assert process.stderr
         raise SystemExit(process.stderr.read().decode())
 
 
-def worker_of(parent: int, model: str) -> int:
-    """The worker process whose log is that of the model's row."""
-    for child in psutil.Process(parent).children():
-        if model in Path(f"/proc/{child.pid}/fd/1").readlink().name:
-            return child.pid
-    raise SystemExit(f"there is no worker for {model}")
+def worker_of(process: subprocess.Popen[bytes], model: str) -> int:
+    """The worker process whose log is that of the model's row, as soon as there is one."""
+    while True:
+        require_running(process)
+        for child in psutil.Process(process.pid).children():
+            with suppress(OSError):  # it has ended
+                if model in Path(f"/proc/{child.pid}/fd/1").readlink().name:
+                    return child.pid
+        time.sleep(0.005)
 
 
 def limit_memory(pid: int) -> None:

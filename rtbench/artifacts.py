@@ -49,6 +49,13 @@ def manifest_path(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
+def require_file(path: Path) -> None:
+    if not path.exists():
+        raise UsageError(f"{path} does not exist", "name a model file or a torchvision model")
+    if path.is_file() and path.stat().st_size == 0:
+        raise UsageError(f"{path} is empty", "save the model again")
+
+
 def load_manifest(path: Path) -> Artifact | None:
     """The manifest of the artifact at `path`; None where it has none that this version can read."""
     try:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from rtbench.artifacts import require_file
 from rtbench.errors import UsageError
 from rtbench.terms import Format
 
@@ -59,13 +60,6 @@ def read_checkpoint(path: Path, *, trust_pickle: bool = False) -> Checkpoint:
         if any(name.endswith("archive_format") or "/models/" in name for name in members):
             return _read_exported(path)
     return _read_pickle(path, trust_pickle)
-
-
-def require_file(path: Path) -> None:
-    if not path.exists():
-        raise UsageError(f"{path} does not exist", "name a model file or a torchvision model")
-    if path.is_file() and path.stat().st_size == 0:
-        raise UsageError(f"{path} is empty", "save the model again")
 
 
 def _zip_members(path: Path) -> list[str]:

@@ -173,7 +173,9 @@ class _Measuring:
         if self._plan.baseline == MEASURED:
             baseline = measured_baseline(records, self._run.environment.cpu)
         sample = self._run.dataset is not None and self._run.dataset.sample
-        comparisons, lead = compare_latencies(self._rows, lambda row: torch_row_for(row, records))
+        comparisons, lead = compare_latencies(
+            self._rows, self._run.environment, lambda row: torch_row_for(row, records)
+        )
         records = [row.model_copy(update={"leads": row.id in lead}) for row in records]
         scored = score_rows(records, baseline, self._run.environment, comparisons, score_accuracy=not sample)
         run = self._run.model_copy(

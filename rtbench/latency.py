@@ -16,12 +16,16 @@ from rtbench.runtimes import Clock, Session
 
 host_clock: Clock = time.perf_counter_ns
 
-BLOCK_RUNS = 25
+BLOCK_RUNS = 10
+"""The fewer, the nearer in time are the runs of two rows that a round compares: the noise of a machine over tenths
+of a second falls out of a comparison then. Blocks of ten make its interval half as wide as blocks of 20 did."""
 LEAD_RUNS = 3
 """Untimed runs at the head of every block. Without them a process that has just waited measures means 8
 to 10 % too high; with three, its medians are those of a process alone on the machine, within 3 %."""
-LEAST_ROUNDS = 10
-"""Intervals rest on rounds: there are at least this many where there are runs enough."""
+LEAST_ROUNDS = 20
+"""Comparisons rest on rounds: there are at least this many where there are runs enough."""
+PROCESS_RUNS = 25
+"""A process is opened for at least so many runs, on average."""
 
 WARMUP_WINDOW = 5
 WARMUP_LEAST_WINDOWS = 4
@@ -104,7 +108,7 @@ class Round(NamedTuple):
 
 @dataclass(frozen=True)
 class Schedule:
-    """The rounds that time `runs` runs of each row, over `processes`, or as many as have BLOCK_RUNS each on average.
+    """The rounds that time `runs` runs of each row, over `processes`, or as many as have PROCESS_RUNS each on average.
 
     Processes follow one another, since what differs from one to the next (where memory lies, what the machine
     does at the time) is not averaged out by more runs in one of them.
@@ -120,7 +124,7 @@ class Schedule:
     def round(self, number: int) -> Round:
         """Past the planned rounds these are whole blocks, and processes change as often as before."""
         planned = len(self.sizes)
-        processes = max(1, min(self.processes, self.runs // BLOCK_RUNS))
+        processes = max(1, min(self.processes, self.runs // PROCESS_RUNS))
         return Round(
             number,
             self.sizes[number] if number < planned else BLOCK_RUNS,

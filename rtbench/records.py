@@ -289,6 +289,8 @@ class Comparison(Record):
     ratio: float
     """How many times faster `row` is than `to`."""
     ci95: Interval | None
+    quantile: float = 0.5
+    """Of each round's runs: the median, or less where something else used the machine meanwhile."""
     verdict: Literal["faster", "slower", "no difference shown"]
 
 

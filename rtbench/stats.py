@@ -26,6 +26,9 @@ shown, however narrow the interval. A first guess: benchmarks/latency.py measure
 
 LEAST_PROCESSES = 3
 """With fewer, nothing is known of how processes differ."""
+DISTURBED_QUANTILE = 0.1
+"""What rows are compared by that something else disturbed: their medians are the neighbour's too. Beside one that keeps
+a core busy half of the time, medians of the same thing differ by 2 % and more, these by 0.5 %."""
 _RESAMPLES = 2000
 _MOST_GROUPS = 400
 """More rounds than this are taken together with their neighbours, which costs nothing in precision."""
@@ -151,25 +154,26 @@ def quantile_bound(samples: Floats, quantile: float, confidence: float) -> float
 
 
 def compare_rounds(
-    own: Mapping[int, Floats], other: Mapping[int, Floats], processes: Mapping[int, int] | None = None
+    own: Mapping[int, Floats],
+    other: Mapping[int, Floats],
+    processes: Mapping[int, int] | None = None,
+    quantile: float = 0.5,
 ) -> tuple[float, Interval | None, Verdict]:
     """How many times faster `own` is than `other`, its 95 % interval, and what that shows.
 
     Each maps the number of a round to its samples, `processes` to the process that it was timed in. Rounds are
-    compared in pairs, by the logarithm of the ratio of their medians, so that what slows the whole machine for a
-    while falls out. With LEAST_PROCESSES, the estimate is the mean over processes of the mean over their rounds, and
-    the interval Student's. With fewer, the estimate is that of Hodges and Lehmann, the interval that of Wilcoxon's
-    signed-rank test (Hollander and Wolfe, 1973, section 3.3), exact for independent rounds and widened by
-    `between_rounds` where they are not; None below six rounds. A difference is shown where all of the interval
-    lies beyond SAME.
+    compared in pairs, by the logarithm of the ratio of their `quantile`, so that what slows the whole machine for a
+    while falls out. The estimate is that of Hodges and Lehmann, the interval that of Wilcoxon's signed-rank test
+    (Hollander and Wolfe, 1973, section 3.3), exact for independent rounds and widened by `between_rounds` where they
+    are not; None below six rounds. But where rounds differ from process to process more than within one, both are
+    Student's over the processes. A difference is shown where all of the interval lies beyond SAME.
     """
     shared = sorted(own.keys() & other.keys())
-    ratios = np.array([np.log(np.median(other[number]) / np.median(own[number])) for number in shared])
-    which = [processes[number] for number in shared] if processes else []
-    if len(set(which)) >= LEAST_PROCESSES:
-        means = _by_process(ratios, which) / _by_process(np.ones(len(ratios)), which)
-        estimate, half = float(means.mean()), student(len(means)) * float(means.std(ddof=1)) / len(means) ** 0.5
-        interval: Interval | None = (estimate - half, estimate + half)
+    ratios = np.array([np.log(np.quantile(other[at], quantile) / np.quantile(own[at], quantile)) for at in shared])
+    which = np.array([processes[number] if processes else 0 for number in shared])
+    apart = [ratios[which == process] for process in np.unique(which)]
+    if _processes_differ(apart):
+        estimate, interval = _student_interval(np.array([_signed_rank(each)[0] for each in apart]))
     else:
         ratios = _grouped(ratios) / _grouped(np.ones(len(ratios)))
         estimate, interval = _signed_rank(ratios)
@@ -181,6 +185,23 @@ def compare_rounds(
     low, high = (float(np.exp(end)) for end in interval)
     verdict: Verdict = "faster" if low > 1 + SAME else "slower" if high < 1 / (1 + SAME) else "no difference shown"
     return float(np.exp(estimate)), (low, high), verdict
+
+
+def _processes_differ(apart: Sequence[Floats]) -> bool:
+    """Whether rounds cannot be taken together, by an analysis of variance at the level of 0.25 which keeps what
+    follows honest (Bancroft, Biometrics 20, 1964)."""
+    from scipy.stats import f_oneway
+
+    if len(apart) < LEAST_PROCESSES or min(map(len, apart)) < 2:
+        return False
+    if all(np.ptp(each) == 0 for each in apart):
+        return len({float(each[0]) for each in apart}) > 1
+    return bool(f_oneway(*apart).pvalue < 0.25)
+
+
+def _student_interval(values: Floats) -> tuple[float, Interval | None]:
+    mean, half = float(values.mean()), student(len(values)) * float(values.std(ddof=1)) / len(values) ** 0.5
+    return mean, (mean - half, mean + half)
 
 
 def _signed_rank(values: Floats) -> tuple[float, Interval | None]:

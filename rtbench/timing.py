@@ -13,7 +13,7 @@ from rtbench import latency, stats
 from rtbench.conditions import Monitor, disturbances
 from rtbench.plan import PlannedRow, Sampling
 from rtbench.prepare import Progress
-from rtbench.records import Comparison, Environment, MlPerf, Row
+from rtbench.records import Comparison, Conditions, Environment, MlPerf, Row
 from rtbench.runs import RunDirectory
 
 
@@ -143,13 +143,13 @@ def summarise(row: PlannedRow, environment: Environment) -> None:
             device_rounds=[block.device_ms for block in row.blocks.values()],
             warmup_runs=row.warmup_runs,
             settled=row.settled,
-            disturbances=disturbances(conditions, cores=environment.cores, threads=environment.threads),
+            disturbances=_disturbances(conditions, environment),
         ),
     )
 
 
 def compare_latencies(
-    rows: Sequence[PlannedRow], reference_for: Callable[[Row], Row | None]
+    rows: Sequence[PlannedRow], environment: Environment, reference_for: Callable[[Row], Row | None]
 ) -> tuple[list[Comparison], set[str]]:
     """Each row with its `reference_for` and with the fastest row; and the ids of those that lead."""
     timed = {row.id: row for row in rows if row.record.status == "ok" and row.record.latency}
@@ -161,10 +161,21 @@ def compare_latencies(
         reference = reference_for(row.record)
         others = {reference.id} if reference else set()
         for other in sorted((others | {leader.id}) - {row.id}):
-            own, theirs = ({block.round: block.ms for block in each.blocks.values()} for each in (row, timed[other]))
-            processes = {block.round: block.process for block in row.blocks.values()}
-            ratio, interval, verdict = stats.compare_rounds(own, theirs, processes)
-            comparisons.append(Comparison(row=row.id, to=other, ratio=ratio, ci95=interval, verdict=verdict))
-            if other == leader.id and verdict != "slower":
+            comparison = _compare(row, timed[other], environment)
+            comparisons.append(comparison)
+            if other == leader.id and comparison.verdict != "slower":
                 lead.add(row.id)
     return comparisons, lead
+
+
+def _compare(row: PlannedRow, other: PlannedRow, environment: Environment) -> Comparison:
+    own, theirs = ({block.round: block.ms for block in each.blocks.values()} for each in (row, other))
+    processes = {block.round: block.process for block in row.blocks.values()}
+    disturbed = any(_disturbances(each.observed.record(), environment) for each in (row, other))
+    quantile = stats.DISTURBED_QUANTILE if disturbed else 0.5
+    ratio, interval, verdict = stats.compare_rounds(own, theirs, processes, quantile)
+    return Comparison(row=row.id, to=other.id, ratio=ratio, ci95=interval, quantile=quantile, verdict=verdict)
+
+
+def _disturbances(conditions: Conditions, environment: Environment) -> list[str]:
+    return disturbances(conditions, cores=environment.cores, threads=environment.threads)

@@ -101,16 +101,16 @@ def test_block_sizes_add_up_and_are_alike() -> None:
         sizes = block_sizes(runs)
         assert sum(sizes) == runs
         assert max(sizes) - min(sizes) <= 1, runs
-        assert 1 <= min(sizes) <= max(sizes) <= BLOCK_RUNS == 25, runs
-        assert len(sizes) >= min(runs, 10), runs
+        assert 1 <= min(sizes) <= max(sizes) <= BLOCK_RUNS == 10, runs
+        assert len(sizes) >= min(runs, 20), runs
         # no more rounds than that asks for
-        assert len(sizes) == max(min(runs, 10), (runs + 24) // 25), runs
+        assert len(sizes) == max(min(runs, 20), (runs + 9) // 10), runs
 
 
 def test_block_sizes_known_by_heart() -> None:
-    assert block_sizes(1000) == [25] * 40
-    assert block_sizes(100) == [10] * 10
-    assert block_sizes(12) == [2, 2] + [1] * 8
+    assert block_sizes(1000) == [10] * 100
+    assert block_sizes(100) == [5] * 20
+    assert block_sizes(22) == [2, 2] + [1] * 18
     assert block_sizes(3) == [1, 1, 1]
     assert block_sizes(0) == []
 
@@ -133,13 +133,13 @@ def test_processes_share_the_rounds_evenly_and_have_a_block_each_on_average(runs
 
 
 def test_past_the_planned_rounds_processes_change_as_often_as_before() -> None:
-    schedule = Schedule(250, 5)  # two rounds each
-    assert [schedule.round(number) for number in range(9, 14)] == [
-        (9, 25, 4),
-        (10, 25, 5),
-        (11, 25, 5),
-        (12, 25, 6),
-        (13, 25, 6),
+    schedule = Schedule(130, 5)  # four rounds each
+    assert [schedule.round(number) for number in (18, 19, 20, 23, 24)] == [
+        (18, 6, 4),
+        (19, 6, 4),
+        (20, 10, 5),
+        (23, 10, 5),
+        (24, 10, 6),
     ]
     assert Schedule(100, 1).round(1000) == (1000, BLOCK_RUNS, 0)  # the only one that was asked for
 
@@ -192,8 +192,8 @@ def test_a_block_holds_what_its_own_call_gave() -> None:
 
 def test_orders_vary_from_round_to_round() -> None:
     orders = [tuple(order) for order in rounds_of(list(measure_rounds(NAMES, planned(1000), Rows())))]
-    assert len(orders) == 40
-    assert len(set(orders)) > 10  # of 24 that there are
+    assert len(orders) == 100
+    assert len(set(orders)) > 20  # of 24 that there are
     for position in range(4):  # no row has a place of its own
         assert {order[position] for order in orders} == set(NAMES)
 
@@ -211,11 +211,11 @@ def test_a_row_that_failed_is_not_asked_again_and_the_others_finish() -> None:
     names = list(NAMES)
     blocks = list(measure_rounds(names, planned(200), answers))
     asked = Counter(row for row, _ in answers.asked)
-    assert asked == {"ort/int8": 4, "torch/fp32": 1, "ort/fp32": 10, "trt/fp16": 10}
+    assert asked == {"ort/int8": 4, "torch/fp32": 1, "ort/fp32": 20, "trt/fp16": 20}
     done = Counter()
     for block in blocks:
         done[block.row] += len(block.durations_ns)
-    assert done == {"ort/int8": 60, "ort/fp32": 200, "trt/fp16": 200}
+    assert done == {"ort/int8": 30, "ort/fp32": 200, "trt/fp16": 200}
     assert names == list(NAMES)  # the caller's own list is left alone
     for order in rounds_of(blocks)[4:]:
         assert sorted(order) == ["ort/fp32", "trt/fp16"]
@@ -228,7 +228,7 @@ def test_when_all_rows_have_failed_nothing_is_asked() -> None:
 
 
 def test_one_row_alone_and_none_at_all() -> None:
-    assert [block.position for block in measure_rounds(["only"], planned(100), Rows())] == [0] * 10
+    assert [block.position for block in measure_rounds(["only"], planned(100), Rows())] == [0] * 20
     assert list(measure_rounds([], planned(100), Rows())) == []
 
 
@@ -250,8 +250,8 @@ def test_a_round_is_asked_for_after_the_one_before_is_handed_over() -> None:
 
     for block in measure_rounds(NAMES, rounds(), Rows()):
         seen.append(block)
-    assert [block.process for block in seen] == [block.round // 2 for block in seen]
-    assert len(seen) == 40
+    assert [block.process for block in seen] == [block.round // 5 for block in seen]
+    assert len(seen) == 100
 
 
 class Falling(Scripted):

@@ -278,18 +278,59 @@ def test_only_rounds_that_both_rows_have_are_compared() -> None:
     assert compare_rounds(own, other) == (2.0, (2.0, 2.0), "faster")
 
 
-def test_over_processes_the_interval_of_a_ratio_is_students() -> None:
+def test_where_processes_differ_the_interval_of_a_ratio_is_students() -> None:
     generator = np.random.default_rng(16)
-    own, other = (size * np.exp(generator.normal(0, 0.02, (15, 9))) for size in (10, 11))
+    level = np.exp(np.repeat([0.0, 0.03, -0.02, 0.01, 0.04], 3))[:, None]
+    own, other = (
+        10 * np.exp(generator.normal(0, 0.01, (15, 9))),
+        11 * level * np.exp(generator.normal(0, 0.01, (15, 9))),
+    )
     processes = {number: number // 3 for number in range(15)}
+    logs = np.log(np.median(other, axis=1) / np.median(own, axis=1)).reshape(5, 3)
+    assert scipy.stats.f_oneway(*logs).pvalue < 0.01
+    centres = [
+        statistics.median([(a + b) / 2 for index, a in enumerate(each) for b in each[index:]]) for each in logs.tolist()
+    ]
+    expected = scipy.stats.ttest_1samp(centres, 0).confidence_interval(0.95)
     ratio, (low, high), verdict = compare_rounds(rounds_of(own), rounds_of(other), processes)
-    logs = np.log(np.median(other, axis=1) / np.median(own, axis=1)).reshape(5, 3).mean(axis=1)
-    expected = scipy.stats.ttest_1samp(logs, 0).confidence_interval(0.95)
-    assert ratio == pytest.approx(math.exp(statistics.fmean(logs)), rel=1e-12)
+    assert ratio == pytest.approx(math.exp(statistics.fmean(centres)), rel=1e-12)
     assert (low, high) == pytest.approx((math.exp(expected.low), math.exp(expected.high)), rel=1e-12)
     assert verdict == "faster"
     one = dict.fromkeys(range(15), 0)
     assert compare_rounds(rounds_of(own), rounds_of(other), one) == compare_rounds(rounds_of(own), rounds_of(other))
+
+
+def test_where_processes_do_not_differ_rounds_are_taken_together() -> None:
+    generator = np.random.default_rng(18)
+    trials, together = 200, 0
+    for _ in range(trials):
+        own, other = (rounds_of(10 * np.exp(generator.normal(0, 0.02, (20, 9)))) for _ in range(2))
+        processes = {number: number // 4 for number in range(20)}
+        together += compare_rounds(own, other, processes) == compare_rounds(own, other)
+    assert together / trials == pytest.approx(0.75, abs=0.1)  # the level of the analysis of variance
+    alike = {number: np.array([2.0]) for number in range(20)}
+    slower = {number: np.array([3.0]) for number in range(20)}
+    assert compare_rounds(alike, slower, processes) == (1.5, (1.5, 1.5), "faster")
+
+
+def test_a_low_quantile_compares_rows_that_a_neighbour_disturbs() -> None:
+    """Between a third and two thirds of the runs take twice as long, in one row as in the other by chance."""
+    generator = np.random.default_rng(19)
+    medians, deciles = [], []
+    for _ in range(100):
+        own, other = (
+            rounds_of(
+                level
+                * (1 + (generator.random((20, 10)) < generator.uniform(1 / 3, 2 / 3, (20, 1))))
+                * np.exp(generator.normal(0, 0.005, (20, 10)))
+            )
+            for level in (10, 10.5)
+        )
+        processes = {number: number // 4 for number in range(20)}
+        medians.append(compare_rounds(own, other, processes)[2])
+        deciles.append(compare_rounds(own, other, processes, quantile=0.1)[2])
+    assert medians.count("faster") < 20
+    assert deciles.count("faster") >= 90
 
 
 @pytest.mark.parametrize(("spread", "tells"), [(0.0, True), (0.003, True), (0.01, True), (0.04, False)])

@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 
 from rtbench import artifacts
-from rtbench.checkpoints import require_file
 from rtbench.errors import UsageError
 from rtbench.options import ModelOptions
 from rtbench.preprocessing import RESNET
@@ -26,7 +25,7 @@ def adopt_onnx(path: Path, options: ModelOptions, recipe: Preprocessing | None) 
     `recipe` is the reference model's; without one, the input size is read off the graph. Raises
     UsageError for a file that is no whole ONNX graph from (batch, 3, H, W) floats to (batch, classes).
     """
-    require_file(path)
+    artifacts.require_file(path)
     graph = _read(path)
     side = _input_size(path, graph)
     recipe = options.override(recipe or _recipe_for(side))

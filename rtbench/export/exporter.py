@@ -72,30 +72,27 @@ class Exporter:
             return fake_model.adopt(Path(source), script, options)
         if suffix in (".engine", ".plan") and reference is None:
             return artifacts.adopt_engine(Path(source))
-        import torch
-
-        torch.set_num_threads(threads)
         if suffix in (".engine", ".plan"):
-            self._load_torch(str(reference), options)
+            self._load_torch(str(reference), options, threads)
             return artifacts.adopt_engine(Path(source))
         if suffix == ".onnx":
-            return self._load_onnx(Path(source), options, reference)
-        self._model = self._load_torch(source, options)
+            from rtbench.export.adopt import adopt_onnx
+
+            recipe = self._load_torch(reference, options, threads).record.preprocessing if reference else None
+            return adopt_onnx(Path(source), options, recipe)
+        self._model = self._load_torch(source, options, threads)
         return self._model.record, None
 
-    def _load_torch(self, source: str, options: ModelOptions) -> LoadedModel:
+    def _load_torch(self, source: str, options: ModelOptions, threads: int) -> LoadedModel:
+        import torch
+
         from rtbench.models import load_model
 
+        torch.set_num_threads(threads)
         self._report(f"load {source}", 0, 1)
         model = load_model(source, options)
         self._logits = model.logits
         return model
-
-    def _load_onnx(self, path: Path, options: ModelOptions, reference: str | None) -> tuple[Model, Artifact]:
-        from rtbench.export.adopt import adopt_onnx
-
-        recipe = self._load_torch(reference, options).record.preprocessing if reference else None
-        return adopt_onnx(path, options, recipe)
 
     def export_torch(self, folder: Path) -> Artifact:
         """The model as PyTorch saves it, kept where it is there and current, and `model.json` beside it."""

@@ -105,7 +105,14 @@ def comparison_notes(run: Run) -> list[str]:
     lead = [row.id for row in run.rows if row.leads]
     lines = [f"#1 share the lead, no difference shown: {', '.join(lead)}."] if len(lead) > 1 else []
     torch = {row.id for row in run.rows if is_torch_fp32(row)}
-    return lines + [_said(each) for each in run.comparisons if each.to in torch]
+    said = [each for each in run.comparisons if each.to in torch]
+    lines += [_said(each) for each in said]
+    if low := {each.quantile for each in said if each.quantile < 0.5}:
+        rows = ", ".join(each.row for each in said if each.quantile < 0.5)
+        lines.append(
+            f"{rows}: compared by the quickest {max(low):.0%} of runs, since something else used the machine meanwhile."
+        )
+    return lines
 
 
 def _said(comparison: Comparison) -> str:
