@@ -107,11 +107,8 @@ def comparison_notes(run: Run) -> list[str]:
     torch = {row.id for row in run.rows if is_torch_fp32(row)}
     said = [each for each in run.comparisons if each.to in torch]
     lines += [_said(each) for each in said]
-    if low := {each.quantile for each in said if each.quantile < 0.5}:
-        rows = ", ".join(each.row for each in said if each.quantile < 0.5)
-        lines.append(
-            f"{rows}: compared by the quickest {max(low):.0%} of runs, since something else used the machine meanwhile."
-        )
+    if rows := ", ".join(each.row for each in said if each.quantile < 0.5):
+        lines.append(f"{rows}: compared by 10th percentiles, since something else used the machine meanwhile.")
     return lines
 
 

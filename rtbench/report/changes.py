@@ -13,7 +13,8 @@ from rtbench.report.markdown import code, escaped
 HEADERS = ("figure", "before", "after", "change", "95 %", "verdict")
 RIGHT = (False, True, True, True, False, False)
 COLOURS = {"better": "green", "worse": "red", "no difference shown": "", "not comparable": "dim"}
-FORMS = {"latency": ("{:#.4g} ms", 1.0), "accuracy": ("{:.2f} %", 100.0), "size": ("{:.2f} MiB", 1 / 2**20)}
+MS = ("{:#.4g} ms", 1.0)
+FORMS = {"latency": MS, "quickest": MS, "accuracy": ("{:.2f} %", 100.0), "size": ("{:.2f} MiB", 1 / 2**20)}
 
 
 def render_diff(diff: Diff) -> Group:
@@ -74,6 +75,6 @@ def _incomparable(diff: Diff) -> list[str]:
 def _notes(diff: Diff) -> list[str]:
     return [
         *diff.notes,
-        "Latency is the median, and its 95 % interval allows for the spread between runs. A verdict allows for the"
-        " number of rows too.",
+        "Latency is the median, quickest the shortest run; their 95 % intervals allow for the spread between runs. A"
+        " verdict allows for the number of rows too.",
     ]

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from rtbench.diff import UNITS, Figure
+from rtbench.diff import BUDGETS, UNITS, Figure
 from rtbench.history import History, Point
 from rtbench.report.cells import NOTHING
 from rtbench.report.charts import Spec
@@ -85,7 +85,7 @@ def _trend(points: list[Point], figure: Figure, field: str, title: str, machines
             "run": point.run,
             "machine": point.machine,
             "value": scale * value,
-            "mark": None if figure not in point.better else "better" if point.better[figure] else "worse",
+            "mark": _mark(point, figure),
         }
         for point in points
         if (value := getattr(point, field)) is not None
@@ -141,6 +141,12 @@ def _trend(points: list[Point], figure: Figure, field: str, title: str, machines
         ],
         "resolve": {"scale": {"color": "independent"}},
     }
+
+
+def _mark(point: Point, figure: Figure) -> str | None:
+    """Whether it changed; a latency has where its median or its quickest run has."""
+    changed = [point.better[each] for each in BUDGETS[figure] if each in point.better]
+    return None if not changed else "better" if changed[0] else "worse"
 
 
 def _figures(point: Point) -> tuple[str, str, str]:
