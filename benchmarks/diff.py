@@ -30,7 +30,7 @@ from rtbench.diff import Side, diff, exceeded, parse_budgets, read_side
 from rtbench.environment import available_cores, read_environment
 
 ROW = "ort/fp32"
-LAYERS, MORE_LAYERS = 40, 44
+LAYERS, MORE_LAYERS = 39, 43
 SIDE, CHANNELS = 32, 64
 REPEATS = 3
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from rtbench.latency import Block
 from rtbench.records import Run
-from rtbench.runs import read_run, read_samples
+from rtbench.runs import read_blocks, read_run, read_samples
 from rtbench.stats import mean_interval
 
 
@@ -45,8 +48,8 @@ def test_figures_follow_from_the_scripted_clock(compare, tmp_path):
     assert (row.id, row.status, row.runtime) == ("fake/fp32", "ok", "fake")
     latency = row.latency
     assert latency is not None
-    assert (latency.runs, latency.rounds) == (100, 10)
-    # Each of ten blocks begins with three untimed runs, so the four durations come round in turn.
+    assert (latency.runs, latency.rounds, latency.processes) == (100, 20, 4)
+    # Each of the blocks of five begins with three untimed runs, so the four durations come round in turn.
     samples = [each / 1 for block in read_samples(tmp_path / "run")["fake/fp32"] for each in block]
     assert len(samples) == 100
     assert set(samples) == set(durations)
@@ -130,20 +133,46 @@ def test_rows_are_compared_round_by_round_and_the_fastest_lead(compare, tmp_path
     assert slow.ratio == pytest.approx(0.5)  # of medians: one run in three that takes thirty times as long is no matter
 
 
+def narrow(blocks: list[Block], target: float) -> bool:
+    low, high = mean_interval([block.ms for block in blocks], [block.process for block in blocks])
+    return (high - low) / 2 <= target * (high + low) / 2
+
+
 def test_a_target_is_reached_in_whole_rounds(compare, tmp_path):
     steady = write_fake(tmp_path, "steady", latency_ms=[2.0])
     uneven = write_fake(tmp_path, "uneven", latency_ms=[float(each) for each in range(1, 60)])
-    run = compare(steady, uneven, "--target-ci", "4%", "--runs", "50")
+    run = compare(steady, uneven, "--target-ci", "4%", "--runs", "50", "--processes", "1")
     first, second = (row.latency for row in run.rows)
     assert first is not None
     assert second is not None
-    assert first.rounds == second.rounds > 10  # all go on until the widest is narrow
-    assert first.runs == second.runs == 50 + 25 * (first.rounds - 10)
-    low, high = second.mean_ci95_ms
-    assert (high - low) / 2 <= 0.04 * second.mean_ms
-    without_last = read_samples(tmp_path / "run")["uneven/fake/fp32"][:-1]
-    low, high = mean_interval(without_last)
-    assert (high - low) / 2 > 0.04 * (high + low) / 2
+    assert first.rounds == second.rounds > 20  # all go on until the widest is narrow
+    assert first.runs == second.runs == 50 + 10 * (first.rounds - 20)
+    blocks = read_blocks(tmp_path / "run")["uneven/fake/fp32"]
+    assert narrow(blocks, 0.04)
+    assert not narrow(blocks[:-1], 0.04)
+
+
+def test_a_target_is_reached_at_the_end_of_a_process(compare, tmp_path):
+    uneven = write_fake(tmp_path, "uneven", latency_ms=[float(each) for each in [*range(1, 90), 400, *range(1, 37)]])
+    run = compare(uneven, "--target-ci", "2%", "--runs", "75", "--max-time", "60")
+    latency = run.rows[0].latency
+    assert latency is not None
+    blocks = read_blocks(tmp_path / "run")["fake/fp32"]
+    count = Counter(block.process for block in blocks)
+    assert latency.processes == len(count) > 3
+    assert set(count.values()) <= {6, 7}  # 20 rounds over three processes, and more of the kind
+    assert narrow(blocks, 0.02)
+    last = max(count)
+    assert not narrow([block for block in blocks if block.process < last], 0.02)
+
+
+def test_every_process_is_a_fresh_one(compare, tmp_path):
+    """A fault that comes with the 250th inference of a process does not come where no process makes so many."""
+    path = write_fake(tmp_path, "one", latency_ms=[1.0], fault={"how": "raise", "after": 250})
+    run = compare(path, "--runs", "200", "--warmup", "0")  # 320 with the untimed ones
+    assert run.rows[0].status == "ok", run.rows[0].reason
+    one = compare_once(compare, tmp_path, path, "--runs", "200", "--warmup", "0", "--processes", "1", code=1)
+    assert one.rows[0].status == "failed"
 
 
 def test_a_target_that_is_not_reached_in_time_is_told(compare, tmp_path):
@@ -176,10 +205,14 @@ def test_load_first_run_warm_up_and_conditions_stand_beside_the_latency(compare,
 
 
 def compare_again(compare, tmp_path, *arguments):
-    import shutil
+    path = write_fake(tmp_path, "one", latency_ms=[1.0])
+    return compare_once(compare, tmp_path, path, "--runs", "10", *arguments).rows[0].latency
 
+
+def compare_once(compare, tmp_path, *arguments, code=0):
+    """In place of the run before."""
     shutil.rmtree(tmp_path / "run")
-    return compare(write_fake(tmp_path, "one", latency_ms=[1.0]), "--runs", "10", *arguments).rows[0].latency
+    return compare(*arguments, code=code)
 
 
 def test_the_same_file_twice_makes_two_rows(compare, tmp_path):
