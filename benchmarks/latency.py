@@ -43,8 +43,6 @@ PAIRS = 10
 PROCESSES, RUNS = 5, 60
 GENERATOR_PAIRS = 5
 COMPARISONS = 40
-REPEATS = 10
-PAUSE_S = 45
 ROWS = ("torch/fp32", "ort/fp32", "ort/int8")
 THREADS = available_cores()
 HARMS = {
@@ -292,31 +290,6 @@ def differences(bench: Bench) -> Table:
     return table
 
 
-def repeatability(bench: Bench) -> Table:
-    table = Table(f"Repeatability: {REPEATS} comparisons of ResNet18, a minute apart")
-    runs = []
-    for index in range(REPEATS):
-        time.sleep(PAUSE_S if index else 0)
-        runs.append(bench.compare(bench.artifacts, "--runs", "300"))
-    for row in ROWS:
-        found = [measured(run, row) for run in runs]
-        timed = [each.latency for each in found if each.latency]
-        speedups = [each.scores.speedup_vs_torch for each in found if each.scores and each.scores.speedup_vs_torch]
-        widths = [(ci[1] - ci[0]) / 2 / each.mean_ms for each in timed if (ci := each.mean_ci95_ms)]
-        table.add(
-            f"{row}: standard deviation between runs",
-            f"mean {deviation([each.mean_ms for each in timed]):.2%},"
-            f" p50 {deviation([each.p50_ms for each in timed]):.2%}, speed-up {deviation(speedups):.2%}",
-            f"beside ± {statistics.median(widths):.2%}, the interval of the mean within a run",
-            None,
-        )
-    return table
-
-
-def deviation(values: list[float]) -> float:
-    return statistics.stdev(values) / statistics.fmean(values)
-
-
 def isolation(bench: Bench) -> Table:
     table = Table("Isolation: a worker that dies in the middle of a comparison of three rows")
     plain, more, victim = chain(bench.folder, 20), chain(bench.folder, 21), bench.folder / "victim.onnx"
@@ -392,7 +365,7 @@ def limit_memory(pid: int) -> None:
     (group / "cgroup.procs").write_text(str(pid), encoding="ascii")
 
 
-PARTS = {part.__name__: part for part in (overhead, mlperf, differences, repeatability, isolation)}
+PARTS = {part.__name__: part for part in (overhead, mlperf, differences, isolation)}
 
 
 def main() -> None:
