@@ -1,6 +1,6 @@
 """The harness against a bare loop, against MLPerf, against itself, against neighbours and against crashes.
 
-    python benchmarks/latency.py > benchmarks/results/DATE-latency.md      # 40 minutes, on an idle machine
+    python benchmarks/latency.py > benchmarks/results/DATE-latency.md      # an hour, on an idle machine
     python benchmarks/latency.py overhead differences                      # parts of it
 
 Prints Markdown: what was measured, what is promised, whether it holds.
