@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,14 +82,13 @@ class Monitor:
     """Reads the machine's counters; with `gpu`, the first NVIDIA GPU's through its management library."""
 
     def __init__(self, *, gpu: bool) -> None:
-        self._parent = psutil.Process()
         self._throttle = _throttle_file()
         self._gpu = _Gpu() if gpu else None
 
     def read(self, worker: int) -> Reading:
         """Counters now; `worker` is the process whose time, like ours, is not that of others."""
         times = psutil.cpu_times()
-        own = sum(_cpu_seconds(process) for process in (self._parent, psutil.Process(worker)))
+        own = sum(_cpu_seconds(process) for process in (os.getpid(), worker))
         busy = times.user + times.system
         busy += sum(getattr(times, name, 0.0) for name in ("nice", "irq", "softirq"))
         throttled = _throttled_seconds(self._throttle) if self._throttle else 0.0
@@ -173,10 +173,10 @@ def _summary(readings: Iterable[GpuReading]) -> GpuConditions:
     )
 
 
-def _cpu_seconds(process: psutil.Process) -> float:
+def _cpu_seconds(process: int) -> float:
     try:
-        times = process.cpu_times()
-    except psutil.NoSuchProcess:  # a worker that died in this block: its row fails by itself
+        times = psutil.Process(process).cpu_times()
+    except psutil.NoSuchProcess:  # a worker that died in this block, or before it: its row fails by itself
         return 0.0
     return float(times.user + times.system)
 

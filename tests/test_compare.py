@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rtbench.latency import Block
@@ -104,6 +105,36 @@ def test_one_bad_row_hides_no_other(compare, tmp_path, fault, status, words):
     assert whole.status == "ok"
     assert whole.latency is not None
     assert (whole.latency.runs, whole.latency.mean_ms) == (50, 2.0)
+
+
+def test_a_worker_killed_from_outside_while_it_waits_is_its_own_rows_failure(tmp_path, ten_classes):
+    well, bad = (write_fake(tmp_path, name, latency_ms=[]) for name in ("well", "bad"))
+    arguments = [well, bad, "--data", ten_classes, "--out", tmp_path / "run", "--runs", "5000", "--processes", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rtbench", "compare", *map(str, arguments), "--cache-dir", str(tmp_path / "cache")],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    samples = tmp_path / "run" / "samples.csv"
+    while not (samples.exists() and "bad" in samples.read_text()):
+        assert process.poll() is None
+        time.sleep(0.01)
+    (worker,) = (
+        child
+        for child in psutil.Process(process.pid).children()
+        if "bad" in Path(f"/proc/{child.pid}/fd/1").readlink().name
+    )
+    while worker.status() != psutil.STATUS_STOPPED:
+        pass
+    worker.kill()
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1, stderr
+    whole, broken = read_run(tmp_path / "run").rows
+    assert (broken.status, "was killed by SIGKILL" in (broken.reason or "")) == ("failed", True)
+    assert whole.latency is not None
+    assert (whole.status, whole.latency.runs) == ("ok", 5000)
 
 
 def test_noise_beyond_the_models_own_spread_is_invalid(compare, tmp_path):

@@ -26,6 +26,13 @@ def burn(seconds: float) -> None:
         pass
 
 
+def test_a_worker_that_has_died_is_read_as_one_that_did_nothing() -> None:
+    worker = subprocess.Popen([sys.executable, "-c", "pass"])
+    worker.wait()
+    reading = Monitor(gpu=False).read(worker.pid)
+    assert 0 < reading.own < 1.1 * sum(psutil.Process().cpu_times()[:2])
+
+
 def test_what_others_burn_is_told_from_what_we_burn() -> None:
     monitor = Monitor(gpu=False)
     neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
