@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 
@@ -120,9 +121,8 @@ def planned(runs: int, processes: int = 1) -> list[Round]:
     return [schedule.round(number) for number in range(len(schedule.sizes))]
 
 
-@pytest.mark.parametrize("runs", MANY)
-def test_processes_share_the_rounds_evenly_and_have_a_block_each_on_average(runs: int) -> None:
-    for asked in (1, 2, 5, 40):
+def test_processes_share_the_rounds_evenly_and_have_enough_runs_on_average() -> None:
+    for runs, asked in itertools.product(MANY, (1, 2, 5, 40)):
         rounds = planned(runs, asked)
         assert [each.number for each in rounds] == list(range(len(rounds)))
         assert [each.runs for each in rounds] == block_sizes(runs)

@@ -161,7 +161,10 @@ def test_a_run_is_copy_events_around_the_work_copy_back_one_wait(compare, engine
     first = lines.index("cuMemcpyHtoDAsync")
     runs = [line for line in lines[first:last] if line != "cuEventElapsedTime"]
     assert runs == ONCE * (len(runs) // 5)
-    assert set(lines[last + 1 :]) - {"cuCtxPushCurrent"} == {"cuStreamSynchronize", *RELEASES, "EXIT"}
+    after = lines[last + 1 :]
+    while after[:5] == ONCE:  # accuracy, of which nothing is timed
+        del after[:5]
+    assert set(after) - {"cuCtxPushCurrent"} == {"cuStreamSynchronize", *RELEASES, "EXIT"}
     assert {*DRIVER_CALLS, *RELEASES} <= set(lines), "a call that no fault is injected at is not in the lists above"
     assert set(lines) <= {*DRIVER_CALLS, *RELEASES, "EXIT"}
 
