@@ -17,7 +17,7 @@ STATISTICS = "3"
 BETWEEN_MEDIANS, BETWEEN_QUICKEST = 0.015, 0.007
 """Standard deviation, as a share, by which the median and the quickest run of two runs of the same thing are held to
 differ at least, whatever each of them saw. Measured on a virtual machine, whose host slows it down for tens of
-seconds: medians by 2.1 %, of which 0.9 % show within a run; quickest runs by 0.5 to 0.8 %."""
+seconds: medians by 2.1 %, of which 0.9 % show within a run; quickest runs by 0.5 to 0.8 %, on a worse day by 2 %."""
 ORDINARY_SPREAD, DISTURBED_SHARE = 0.05, 0.4
 """Where the middle half of a run's samples spreads further than the first, as a logarithm, the machine was
 disturbed, and another run's median may be off by the second of the excess. Measured where neighbours took most
