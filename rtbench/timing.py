@@ -41,12 +41,13 @@ class Timing:
 
         target, most = self.sampling.target_ci, self.sampling.max_time_s
         kept = {(row.id, number) for row in self.rows for number in row.blocks}
+        done = sum(row.timed_runs for row in self.rows)
         for block in latency.measure_rounds(list(by_id), self._rounds(), time_row, kept=kept):
             by_id[block.row].blocks[block.round] = block
             self.directory.append_samples(block)
+            done += len(block.durations_ns)
             if target is None:
-                done = sum(row.timed_runs for row in self._live())
-                self.progress("latency", done, self.sampling.runs * len(self._live()))
+                self.progress("latency", done, self.sampling.runs * len(self.rows))
             else:
                 self.progress("latency (seconds at most)", int(self._seconds()), int(most))
         for row in self._live():
