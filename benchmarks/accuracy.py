@@ -23,23 +23,21 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-import numpy as np
 import psutil
 import torch
+from inference import PureInference, interrupted
 from PIL import Image
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from torchvision.models import resnet18
 
-from rtbench.accuracy import CPU_BATCH
 from rtbench.crops import Crops
 from rtbench.datasets import read_labelled
 from rtbench.environment import available_cores, read_environment
 from rtbench.image_cache import cache_images
 from rtbench.preprocessing import RESNET, normalise
-from rtbench.records import Artifact, Model, Preprocessing
+from rtbench.records import Preprocessing
 from rtbench.runs import read_run
-from rtbench.runtimes import load_runtime
 from rtbench.sample import PREPROCESSING, build_network, weights_file
 
 FEW, MANY = 5_000, 50_000
@@ -173,39 +171,13 @@ def decoding(folder: Path, scratch: Path, report: Report) -> float:
     return first
 
 
-def infer(row: str, artifact: Artifact, model: Model, count: int) -> float:
-    """Seconds that `count` images take this row alone: inputs ready in memory, nothing else done."""
-    runtime = row.split("/")[0]
-    size = CPU_BATCH[runtime]
-    side = model.preprocessing.input_size
-    session = load_runtime(runtime).open_session(artifact, model, "cpu", CORES, False)
-    inputs = np.random.default_rng(0).standard_normal((4, size, 3, side, side), dtype=np.float32)
-
-    def run(batch: np.ndarray) -> None:
-        session.bind(batch)
-        session.run()
-        session.fetch()
-
-    for batch in inputs:
-        run(batch)
-    start = time.perf_counter()
-    for number in range(-(-count // size)):
-        run(inputs[number % len(inputs)])
-    return time.perf_counter() - start
-
-
 def pure_inference(run: Path, cwd: Path, count: int) -> dict[str, float]:
-    """Seconds an image of every row of a run, each in a process of its own."""
+    """Seconds an image of every row of a run, over `count` images each."""
     seconds = {}
-    for row in read_run(run).rows:
-        done = subprocess.run(
-            [sys.executable, __file__, "--infer", row.id, "--run", run, "--count", str(count)],
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        seconds[row.id] = float(done.stdout) / count
+    for row in read_run(cwd / run).rows:
+        alone = PureInference(run, row.id, cwd)
+        seconds[row.id] = alone.seconds(count)
+        alone.close()
     return seconds
 
 
@@ -214,17 +186,20 @@ def four_rows(folder: Path, data: Path, scratch: Path, report: Report) -> None:
     watch("compare", MODEL, "--data", data, "--limit", "20", *common, "--out", "small", cwd=scratch)  # exports
     count = sum(1 for _ in folder.rglob("*.JPEG"))
     recipe = read_run(scratch / "small").models[0].preprocessing
-    decoding_s = count / first_pass(folder, scratch / "own-cache", recipe)
-    pure = [pure_inference(scratch / "small", scratch, count // 10)]
-    taken = watch(
-        "compare", MODEL, "--data", folder, *common, "--out", "four", "--cache-dir", scratch / "four-cache", cwd=scratch
-    )
-    pure.append(pure_inference(scratch / "small", scratch, count // 10))
-    each = {row: statistics.fmean(seconds[row] for seconds in pure) for row in ROWS}
-    parts = decoding_s + count * sum(each.values())
+    alone = {row: PureInference(scratch / "small", row, scratch) for row in ROWS}
+    decodings = [count / first_pass(folder, scratch / "cache-before", recipe)]
+    command = ("compare", MODEL, "--data", folder, *common, "--out", "four", "--cache-dir", scratch / "four-cache")
+    taken = interrupted(scratch / "four" / "predictions", alone, command, scratch)
+    decodings.append(count / first_pass(folder, scratch / "cache-after", recipe))
+    for each in alone.values():
+        each.close()
+    pure = {row: statistics.fmean(slices) for row, slices in taken.slices.items()}
+    parts = statistics.fmean(decodings) + count * sum(pure.values())
     ratio = taken.seconds / parts
-    said = ", ".join(f"{row} {1000 * seconds:.1f}" for row, seconds in each.items())
-    report.add("pure inference, ms an image", said, "", None)
+    said = ", ".join(f"{row} {1000 * pure[row]:.1f} ({len(taken.slices[row])})" for row in ROWS)
+    report.add(
+        "pure inference, ms an image (slices of a second within the comparison's pass of that row)", said, "", None
+    )
     report.add(
         f"comparing 4 rows on {count} images, over one decoding and four pure inferences",
         f"{taken.seconds:.0f} s over {parts:.0f} s, {ratio:.2f}x",
@@ -346,17 +321,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="the 500 labelled images of imagenet-sample")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the 5,000 and 50,000 images")
-    parser.add_argument("--infer", help=argparse.SUPPRESS)
-    parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.infer:
-        run = read_run(options.run)
-        row = next(row for row in run.rows if row.id == options.infer)
-        assert row.artifact
-        print(infer(row.id, row.artifact, run.models[0], options.count))
-    else:
-        measure(options.data.resolve(), options.scale)
+    measure(options.data.resolve(), options.scale)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from rtbench.fidelity import judge, require_outputs, require_varied
 from rtbench.plan import Plan, PlannedRow, default_choices, plan_rows, prepare_all, require_some_row
 from rtbench.prepare import Prepared, Progress
 from rtbench.records import Dataset, Run
-from rtbench.resume import INTERRUPTED, take_up
+from rtbench.resume import INTERRUPTED, take_blocks, take_up
 from rtbench.runs import RunDirectory
 from rtbench.runtimes import UNPROVEN, choose
 from rtbench.scores import score_rows, torch_row_for
@@ -87,6 +87,7 @@ class _Measuring:
                 score_accuracy(self._rows, self._directory)
             finished = True
         except KeyboardInterrupt:
+            take_blocks(self._live(), self._plan.sampling, self._directory)
             score_accuracy(self._rows, self._directory)
             self._end_interrupted()
         finally:

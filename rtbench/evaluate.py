@@ -44,8 +44,7 @@ class _Keeping:
     def __init__(self, row: PlannedRow, directory: RunDirectory, images: Labelled) -> None:
         self._row, self._directory, self._images = row, directory, images
         self._top = min(TOP, row.prepared.model.classes)
-        kept = directory.read_predictions(row.id, images.names, images.labels, row.prepared.model.classes)
-        self._parts, self.done = [kept], len(kept)
+        self.done = len(self.predictions())
         self.left = images.readable(self.done)
         self._answered = 0
 
@@ -60,7 +59,9 @@ class _Keeping:
             self._append([], Predictions.unanswered(0, self._top), total)
 
     def predictions(self) -> Predictions:
-        return Predictions.join(self._parts)
+        """What the run directory has, which is all there is however an interrupt fell."""
+        images, classes = self._images, self._row.prepared.model.classes
+        return self._directory.read_predictions(self._row.id, images.names, images.labels, classes)
 
     def _append(self, positions: Sequence[int], batch: Predictions, upto: int) -> None:
         part = Predictions.unanswered(upto - self.done, self._top)
@@ -68,7 +69,6 @@ class _Keeping:
         part.classes[here], part.confidences[here] = batch.classes, batch.confidences
         names, labels = self._images.names[self.done : upto], self._images.labels[self.done : upto]
         self._directory.append_predictions(self._row.id, names, labels, part)
-        self._parts.append(part)
         self.done = upto
 
 

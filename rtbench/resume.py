@@ -25,17 +25,23 @@ def take_up(kept: Run, run: Run, rows: Sequence[PlannedRow], sampling: Sampling,
     as it ended. UsageError, in one sentence, where something is not as it was.
     """
     _require_same(kept, run, directory.path)
-    schedule = latency.Schedule(sampling.runs, sampling.processes)
-    samples = directory.take_samples(lambda number: schedule.round(number).runs)
     for row, before in zip(rows, kept.rows, strict=True):
         if before.status in ("failed", "invalid") and before.reason != INTERRUPTED:
             row.record = before
             continue
         row.update(fidelity=before.fidelity, mlperf=before.mlperf)
         row.batch_size = before.accuracy.batch_size if before.accuracy else 1
-        row.blocks = {block.round: block for block in samples.get(row.id, ())}
+    take_blocks([row for row in rows if row.live], sampling, directory)
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return run.model_copy(update={"created": kept.created, "command": kept.command, "resumed": [*kept.resumed, now]})
+
+
+def take_blocks(rows: Sequence[PlannedRow], sampling: Sampling, directory: RunDirectory) -> None:
+    """Give rows the samples that the run directory has of them, which is all there is however an interrupt fell."""
+    schedule = latency.Schedule(sampling.runs, sampling.processes)
+    samples = directory.take_samples(lambda number: schedule.round(number).runs)
+    for row in rows:
+        row.blocks = {block.round: block for block in samples.get(row.id, ())}
 
 
 def _require_same(kept: Run, run: Run, path: Path) -> None:

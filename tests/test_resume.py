@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import random
@@ -16,8 +17,9 @@ import numpy as np
 import pytest
 from conftest import write_images
 
+import rtbench
 from rtbench.records import Run
-from rtbench.runs import read_run
+from rtbench.runs import RunDirectory, read_predictions, read_run, read_samples
 
 CLASSES = 10_000
 """So many that an image takes the fake runtime a moment."""
@@ -146,6 +148,32 @@ def test_ctrl_c_prints_the_accuracy_known_so_far(
     assert "interrupted before its accuracy was measured" in second.warnings
     comparing.finish("--resume", run)
     assert [row.accuracy.images for row in read_run(run).rows if row.accuracy] == [245, 245]
+
+
+@pytest.mark.parametrize("written", [False, True])
+@pytest.mark.parametrize("step", ["append_samples", "append_predictions"])
+def test_the_record_says_what_the_files_have_wherever_ctrl_c_fell(
+    step: str, written: bool, models: list[Path], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep, calls = getattr(RunDirectory, step), itertools.count()
+
+    def interrupted(*arguments: object) -> None:
+        last = next(calls) == 1
+        if written or not last:
+            keep(*arguments)
+        if last:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunDirectory, step, interrupted)
+    folder = tmp_path / "run"
+    run = rtbench.compare(*models, data=pictures, out=folder, runs=60, batch_size=1, cache_dir=tmp_path / "cache")
+    assert not run.complete
+    samples = read_samples(folder)
+    assert sum(map(len, samples.values()))
+    for row in run.rows:
+        assert (row.latency.runs if row.latency else 0) == sum(map(len, samples.get(row.id, [])))
+        assert (row.accuracy.images if row.accuracy else 0) == len(read_predictions(folder, row.id))
+    assert bool(run.rows[0].accuracy) == (step == "append_predictions")
 
 
 def test_a_run_killed_before_measuring_is_resumed_too(

@@ -180,12 +180,12 @@ class Exporter:
         return self._onnx(folder, "onnx", "fp32", made_from, tools, write)
 
     def _onnx_fp16(self, folder: Path, fp32: Artifact, images: _Calibrating) -> Artifact:
-        from rtbench.export import half
-
         tools = artifacts.tool_versions("onnxruntime-gpu", "onnxruntime", "onnx")
         made_from = {"onnx/fp32": fp32.sha256, "fp16_overflow": images.record.fingerprint} | tools
 
         def write(path: Path) -> list[str]:
+            from rtbench.export import half
+
             wide = self._wide(fp32, images)
             self._report("export onnx/fp16", 0, 1)
             return half.write_fp16(Path(fp32.path), path, wide)
