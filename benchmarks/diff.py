@@ -5,7 +5,8 @@
 A small convolutional network is measured again and again with ONNX Runtime, each time by a whole `rtbench compare`,
 in turn with one of a tenth more layers. Each run is compared with the one before it of the same network, which
 must show nothing, and with the deeper network's, where the gate of 5 % must trip. How far runs of the same lie apart
-stands beside what they say of themselves. Prints one Markdown table; takes 20 minutes on two idle cores.
+stands beside what they say of themselves. All of it on one thread, as a gate on a shared machine should be, and again
+on all. Prints a Markdown table for each; takes 40 minutes on two idle cores.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -27,9 +28,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from rtbench.diff import Side, diff, exceeded, parse_budgets, read_side
+from rtbench.diff import Change, Side, diff, exceeded, parse_budgets, read_side
 from rtbench.environment import available_cores, read_environment
-from rtbench.records import Latency
 
 ROW = "ort/fp32"
 LAYERS, MORE_LAYERS = 39, 43
@@ -54,17 +54,26 @@ def write_images(folder: Path) -> None:
         Image.fromarray(generator.integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)).save(folder / str(label) / "0.png")
 
 
-def measure(model: Path, images: Path, out: Path, runs: int) -> Side:
+def measure(model: Path, images: Path, out: Path, runs: int, threads: int) -> Side:
     command = [sys.executable, "-m", "rtbench", "--quiet", "compare", str(model), "--runtimes", "ort"]
-    command += ["--data", str(images), "--input-size", str(SIDE), "--resize", str(SIDE)]
+    command += ["--data", str(images), "--input-size", str(SIDE), "--resize", str(SIDE), "--threads", str(threads)]
     subprocess.run([*command, "--runs", str(runs), "--out", str(out)], stdout=subprocess.DEVNULL, check=True)
     return read_side(out)
 
 
-def claimed(before: Side, after: Side) -> bool:
-    """Whether a difference of the median or of the quickest run is."""
+def changes(before: Side, after: Side) -> list[Change]:
     row = next(row for row in diff(before, after).rows if row.id == ROW)
-    return any(change.verdict != "no difference shown" for change in (row.latency, row.quickest))
+    return [row.latency, row.p10]
+
+
+def claimed(before: Side, after: Side) -> bool:
+    """Whether a difference of the median or of the 10th percentile is."""
+    return any(change.verdict in ("better", "worse") for change in changes(before, after))
+
+
+def apart(before: Side, after: Side) -> bool:
+    """Whether they have no state of the machine in common."""
+    return all(change.verdict == "not comparable" for change in changes(before, after))
 
 
 def tripped(before: Side, after: Side) -> bool:
@@ -79,64 +88,84 @@ def joined(sides: Sequence[Side]) -> Side:
     return Side(sides[-1].path, [side.run for side in sides], [side.blocks[0] for side in sides], sides[-1].predictions)
 
 
-def latencies(sides: Sequence[Side]) -> list[Latency]:
-    return [side.run.rows[0].latency for side in sides if side.run.rows[0].latency]
-
-
-def spread(sides: Sequence[Side], name: str) -> str:
-    """Mean and standard deviation over runs."""
-    values = [getattr(each, name) for each in latencies(sides)]
+def spread(sides: Sequence[Side], figure: Callable[[np.ndarray], float]) -> str:
+    """Mean and standard deviation over runs of a figure of all of a run's samples."""
+    values = [figure(np.concatenate([block.ms for block in side.blocks[0][ROW]])) for side in sides]
     return f"{statistics.fmean(values):.2f} ms ± {statistics.stdev(values) / statistics.fmean(values):.1%}"
 
 
 def within(sides: Sequence[Side]) -> str:
     """Half of the interval of the mean, in the middle one of the runs."""
-    widths = [(ci[1] - ci[0]) / 2 / each.mean_ms for each in latencies(sides) if (ci := each.mean_ci95_ms)]
+    latencies = [row.latency for side in sides for row in side.run.rows if row.latency]
+    widths = [(ci[1] - ci[0]) / 2 / each.mean_ms for each in latencies if (ci := each.mean_ci95_ms)]
     return f"± {statistics.median(widths):.1%}"
+
+
+def slow_rounds(sides: Sequence[Side]) -> str:
+    """In how many rounds the yardstick took more than half as long again as at its quickest, and how long."""
+    took = np.array([block.yardstick_ms for side in sides for block in side.blocks[0][ROW]])
+    slow = took > 1.5 * np.quantile(took, 0.01)
+    times = f", {np.median(took[slow]) / np.median(took[~slow]):.1f} times as long" if slow.any() else ""
+    return f"{slow.mean():.0%}{times}"
+
+
+def report(same: Sequence[Side], slower: Sequence[Side], loads: Sequence[float], threads: int, runs: int) -> None:
+    pairs = list(itertools.pairwise(same))
+    planted = list(zip(same[1:], slower[1:], strict=True))
+    groups = [slice(start, start + REPEATS) for start in range(0, len(same) - REPEATS + 1, REPEATS)]
+    three = [(joined(same[group]), joined(slower[group])) for group in groups]
+    firsts = list(itertools.pairwise(first for first, _ in three))
+    print(f"\n## {threads} thread{'s' if threads > 1 else ''}\n")
+    print(f"{runs} runs a row; load average of the machine while measuring {min(loads):.1f} to {max(loads):.1f}.\n")
+    print("| measured | figure | promised |\n|---|---|---|")
+    for layers, sides in ((LAYERS, same), (MORE_LAYERS, slower)):
+        print(f"| mean of {layers} layers, and its standard deviation between runs | {spread(sides, np.mean)} | |")
+        print(f"| beside its 95 % interval within a run, which knows nothing of other runs | {within(sides)} | |")
+        print(f"| median of {layers} layers, and its standard deviation between runs | {spread(sides, np.median)} | |")
+        print(f"| 10th percentile of {layers} layers, and the same | {spread(sides, p10)} | |")
+    print(f"| rounds in which the yardstick was slow | {slow_rounds([*same, *slower])} | |")
+    print(f"| differences claimed between runs of the same | {count(claimed, pairs)} | at most 1 of 20 |")
+    print(f"| gate of 5 % tripped by a tenth more layers | {count(tripped, planted)} | all |")
+    print(f"| pairs without a state of the machine in common | {count(apart, pairs)}, {count(apart, planted)} | |")
+    print(f"| differences claimed between {REPEATS} repeats and {REPEATS} | {count(claimed, firsts)} | |")
+    print(f"| gate tripped with {REPEATS} repeats on each side | {count(tripped, three)} | |", flush=True)
+
+
+def p10(samples: np.ndarray) -> float:
+    return float(np.quantile(samples, 0.1))
+
+
+def count(found: Callable[[Side, Side], bool], pairs: Sequence[tuple[Side, Side]]) -> str:
+    return f"{sum(found(*pair) for pair in pairs)} of {len(pairs)}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, available_cores()}))
     options = parser.parse_args()
-    loads = []
-    same: list[Side] = []
-    slower: list[Side] = []
+    env = read_environment(available_cores())
+    print(f"# rtbench diff on the same thing and on a tenth more, {datetime.now(timezone.utc):%Y-%m-%d}\n")
+    print(f"{env.cpu}, {env.cores} cores, no GPU.", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_images(folder / "images")
         for layers in (LAYERS, MORE_LAYERS):
             export(layers, folder / f"{layers}.onnx")
-        for trial in range(options.trials + 1):
-            loads.append(os.getloadavg()[0])
-            for layers, sides in ((LAYERS, same), (MORE_LAYERS, slower)):
-                out = folder / f"run-{layers}-{trial}"
-                sides.append(measure(folder / f"{layers}.onnx", folder / "images", out, options.runs))
-            print(f"trial {trial}: {spread(same[-2:], 'p50_ms') if trial else ''}", file=sys.stderr)
-    pairs = list(itertools.pairwise(same))
-    claims = sum(claimed(*pair) for pair in pairs)
-    trips = sum(tripped(before, after) for before, after in zip(same[1:], slower[1:], strict=True))
-    groups = [slice(start, start + REPEATS) for start in range(0, len(same) - REPEATS + 1, REPEATS)]
-    three = [(joined(same[group]), joined(slower[group])) for group in groups]
-    group_claims = sum(claimed(a[0], b[0]) for a, b in itertools.pairwise(three))
-    group_trips = sum(tripped(*pair) for pair in three)
-    env = read_environment(available_cores())
-    print(f"# rtbench diff on the same thing and on a tenth more, {datetime.now(timezone.utc):%Y-%m-%d}\n")
-    print(
-        f"{env.cpu}, {env.cores} cores, no GPU; {options.runs} runs a row; load average of the machine while measuring"
-        f" {min(loads):.1f} to {max(loads):.1f} (its {env.cores} cores are busy by themselves from {env.cores} on).\n"
-    )
-    print("| measured | figure | promised |\n|---|---|---|")
-    for layers, sides in ((LAYERS, same), (MORE_LAYERS, slower)):
-        print(f"| mean of {layers} layers, and its standard deviation between runs | {spread(sides, 'mean_ms')} | |")
-        print(f"| beside its 95 % interval within a run, which knows nothing of other runs | {within(sides)} | |")
-        print(f"| median of {layers} layers, and its standard deviation between runs | {spread(sides, 'p50_ms')} | |")
-        print(f"| quickest run of {layers} layers, and the same | {spread(sides, 'min_ms')} | |")
-    print(f"| differences claimed between runs of the same | {claims} of {len(pairs)} | at most 1 of 20 |")
-    print(f"| gate of 5 % tripped by a tenth more layers | {trips} of {len(pairs)} | all |")
-    print(f"| differences claimed between {REPEATS} repeats and {REPEATS} | {group_claims} of {len(three) - 1} | |")
-    print(f"| gate tripped with {REPEATS} repeats on each side | {group_trips} of {len(three)} | |")
+        for threads in options.threads:
+            loads = []
+            runs: dict[int, list[Side]] = {LAYERS: [], MORE_LAYERS: []}
+            for trial in range(options.trials + 1):
+                loads.append(os.getloadavg()[0])
+                for layers, sides in runs.items():
+                    out = folder / f"run-{threads}-{layers}-{trial}"
+                    sides.append(measure(folder / f"{layers}.onnx", folder / "images", out, options.runs, threads))
+                if trial:
+                    same, slower = runs.values()
+                    found = [f"{each.verdict} {each.ci95}" for each in changes(*same[-2:])]
+                    print(f"trial {trial}: {found} {tripped(same[-1], slower[-1])}", file=sys.stderr)
+            report(*runs.values(), loads, threads, options.runs)
 
 
 if __name__ == "__main__":

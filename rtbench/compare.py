@@ -78,7 +78,10 @@ class _Measuring:
         self._save(complete=False)
         try:
             monitor = Monitor(gpu=self._run.environment.gpu is not None)
-            Timing(self._live(), self._plan.sampling, self._directory, monitor, self._progress, self._open).run()
+            with self._worker("rtbench.yardstick:Yardstick", "yardstick") as yardstick:
+                Timing(
+                    self._live(), self._plan.sampling, self._directory, monitor, self._progress, self._open, yardstick
+                ).run()
             self._summarise()
             for row in self._live():
                 self._save(complete=False)
@@ -104,12 +107,15 @@ class _Measuring:
     def _live(self) -> list[PlannedRow]:
         return [row for row in self._rows if row.live]
 
+    def _worker(self, host: str, name: str) -> Worker:
+        place = self._plan.place
+        return Worker(host, log=self._directory.log(name), timeout_s=place.timeout_s, threads=place.threads)
+
     def _open(self, row: PlannedRow) -> None:
         """Open the row's artifact in a fresh process; the first time, see what it is and whether it is right."""
         row.close()
         prepared, place = row.prepared, self._plan.place
-        host = "rtbench.sessions:SessionHost"
-        row.worker = Worker(host, log=self._directory.log(row.id), timeout_s=place.timeout_s, threads=place.threads)
+        row.worker = self._worker("rtbench.sessions:SessionHost", row.id)
         info, startup = row.worker.call(
             "open",
             row.choice.runtime.name,

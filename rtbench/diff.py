@@ -10,20 +10,21 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rtbench.errors import UsageError
 from rtbench.latency import Block
 from rtbench.records import Interval, Record, Row, Run
 from rtbench.runs import RESULT, Prediction, read_blocks, read_predictions, read_run
-from rtbench.spread import Parts, median_change, quickest_change
+from rtbench.spread import Parts, alike, median_change, p10_change
 from rtbench.stats import LEAST_PROCESSES, paired_change
 
 Verdict = Literal["better", "worse", "no difference shown", "not comparable"]
-Figure = Literal["latency", "quickest", "accuracy", "size"]
-FIGURES: tuple[Figure, ...] = ("latency", "quickest", "accuracy", "size")
-UNITS: dict[Figure, str] = {"latency": "%", "quickest": "%", "accuracy": "pp", "size": "%"}
+Figure = Literal["latency", "p10", "accuracy", "size"]
+FIGURES: tuple[Figure, ...] = ("latency", "p10", "accuracy", "size")
+UNITS: dict[Figure, str] = {"latency": "%", "p10": "%", "accuracy": "pp", "size": "%"}
 BUDGETS: dict[Figure, tuple[Figure, ...]] = {
-    "latency": ("latency", "quickest"),
+    "latency": ("latency", "p10"),
     "accuracy": ("accuracy",),
     "size": ("size",),
 }
@@ -49,9 +50,9 @@ class Change(Record):
 class RowChange(Record):
     id: str
     latency: Change
-    """Medians, in milliseconds."""
-    quickest: Change
-    """The quickest runs, in milliseconds: what is left where nothing else has the machine."""
+    """Medians of the rounds compared, in milliseconds."""
+    p10: Change
+    """Their 10th percentiles: what is left where nothing else has the machine."""
     accuracy: Change
     """Top-1, as fractions."""
     size: Change
@@ -81,10 +82,10 @@ class Side:
     def row(self, row_id: str) -> Row | None:
         return next((row for row in self.run.rows if row.id == row_id), None)
 
-    def parts(self, row_id: str) -> list[Parts]:
-        """The row's milliseconds in each run in which it ended well, by process or where there are few by round."""
+    def measured(self, row_id: str) -> list[Sequence[Block]]:
+        """The row's blocks in each run in which it ended well."""
         return [
-            _parts(blocks[row_id])
+            blocks[row_id]
             for run, blocks in zip(self.runs, self.blocks, strict=True)
             if row_id in blocks and any(row.id == row_id and row.status == "ok" for row in run.rows)
         ]
@@ -106,6 +107,7 @@ def read_side(path: Path) -> Side:
 
 
 def _parts(blocks: Sequence[Block]) -> Parts:
+    """Milliseconds by process or where there are few by round."""
     processes = sorted({block.process for block in blocks})
     if len(processes) < LEAST_PROCESSES:
         return [block.ms for block in blocks]
@@ -117,43 +119,97 @@ def diff(before: Side, after: Side) -> Diff:
     ids = list(dict.fromkeys(row.id for side in (after, before) for row in side.run.rows))
     both = [(row_id, before.row(row_id), after.row(row_id)) for row_id in ids]
     comparisons = max(1, sum(bool(old and new and old.latency and new.latency) for _, old, new in both))
+    rounds = [_rounds(row_id, before, after) for row_id in ids]
     rows = [
         RowChange(
             id=row_id,
-            latency=_latency(row_id, before, after, comparisons, "p50_ms", median_change),
-            quickest=_latency(row_id, before, after, comparisons, "min_ms", quickest_change),
+            latency=_latency(timed, median_change, comparisons, (_median(old), _median(new))),
+            p10=_latency(timed, p10_change, comparisons, (None, None)),
             accuracy=_accuracy(row_id, before, after, comparisons),
             size=_size(old, new),
         )
-        for row_id, old, new in both
+        for timed, (row_id, old, new) in zip(rounds, both, strict=True)
     ]
-    return Diff(before=str(before.path), after=str(after.path), rows=rows, notes=_notes(before, after))
+    chosen = dict.fromkeys(timed.chosen for timed in rounds if isinstance(timed, _Rounds) and timed.chosen)
+    return Diff(before=str(before.path), after=str(after.path), rows=rows, notes=[*chosen, *_notes(before, after)])
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    """A row's blocks that are compared, by run; `same_state` where the yardstick says that the machine was in one state
+    in all of them, `chosen` a sentence where it was not in the others."""
+
+    before: Sequence[Sequence[Block]]
+    after: Sequence[Sequence[Block]]
+    same_state: bool = False
+    chosen: str | None = None
+
+
+def _rounds(row_id: str, before: Side, after: Side) -> _Rounds | str:
+    """What is compared of a row's latency, or why nothing can be."""
+    old, new = before.row(row_id), after.row(row_id)
+    reason = _absence(old, new) or _other_machine(before.run, after.run)
+    if reason or old is None or new is None:
+        return reason or ""
+    if (old.provider, old.device) != (new.provider, new.device):
+        return f"other provider: {new.provider} on {new.device}, was {old.provider} on {old.device}"
+    if not (old.latency and new.latency):
+        return "not measured in both"
+    sides = before.measured(row_id), after.measured(row_id)
+    if not all(sides):
+        return "the raw samples are missing"
+    if not _has_yardstick(row_id, before, after):
+        return _Rounds(*sides)
+    yardsticks = [[np.array([block.yardstick_ms for block in run]) for run in side] for side in sides]
+    masks = alike(*yardsticks)
+    if masks is None:
+        first, second = (float(np.median(np.concatenate(side))) for side in yardsticks)
+        return f"the machine was in another state: the yardstick took {second:#.3g} ms, and {first:#.3g} ms before"
+    counts = [f"{sum(mask.sum() for mask in side)} of {sum(map(len, side))}" for side in masks]
+    chosen = f"Latency is of {counts[0]} rounds before and {counts[1]} after, in which the machine was in one state."
+    whole = all(mask.all() for side in masks for mask in side)
+    return _Rounds(_left(sides[0], masks[0]), _left(sides[1], masks[1]), True, None if whole else chosen)
+
+
+def _has_yardstick(row_id: str, before: Side, after: Side) -> bool:
+    """Whether it says what state the machine was in for the row; of a GPU it knows nothing."""
+    runs = [*before.runs, *after.runs]
+    row = after.row(row_id)
+    return bool(
+        row
+        and row.device == "cpu"
+        and len({run.environment.packages.get("numpy") for run in runs}) == 1
+        and not any(
+            math.isnan(block.yardstick_ms) for side in (before, after) for run in side.measured(row_id) for block in run
+        )
+    )
+
+
+def _left(side: Sequence[Sequence[Block]], masks: Sequence[NDArray[np.bool_]]) -> list[Sequence[Block]]:
+    """What the masks leave of each run, without runs of which nothing is left."""
+    pairs = zip(side, masks, strict=True)
+    return [[block for block, inside in zip(run, mask, strict=True) if inside] for run, mask in pairs if mask.any()]
+
+
+def _median(row: Row | None) -> float | None:
+    return row.latency.p50_ms if row and row.latency else None
 
 
 def _latency(
-    row_id: str,
-    before: Side,
-    after: Side,
+    rounds: _Rounds | str,
+    change: Callable[..., tuple[float, float, float]],
     comparisons: int,
-    name: Literal["p50_ms", "min_ms"],
-    change: Callable[[Sequence[Parts], Sequence[Parts]], tuple[float, float]],
+    recorded: tuple[float | None, float | None],
 ) -> Change:
-    old, new = before.row(row_id), after.row(row_id)
-    values = tuple(getattr(row.latency, name) if row and row.latency else None for row in (old, new))
-    reason = _absence(old, new) or _other_machine(before.run, after.run)
-    if not reason and old and new and (old.provider, old.device) != (new.provider, new.device):
-        reason = f"other provider: {new.provider} on {new.device}, was {old.provider} on {old.device}"
-    parts = before.parts(row_id), after.parts(row_id)
-    if not reason and None in values:
-        reason = "not measured in both"
-    if not reason and not all(parts):
-        reason = "the raw samples are missing"
-    if reason:
-        return Change(before=values[0], after=values[1], verdict="not comparable", reason=reason)
-    centre, error = change(*parts)
-    low, high = (math.expm1(end) for end in _interval(centre, error))
-    shown = not _contains_zero(_interval(centre, error, 2 * comparisons))  # medians and quickest runs
-    return _judged(values, math.expm1(centre), (low, high), shown, less_is_better=True)
+    """`recorded`: the figures to show where rounds cannot be compared."""
+    if isinstance(rounds, str):
+        return _not_comparable(recorded, rounds)
+    parts = [[_parts(run) for run in side] for side in (rounds.before, rounds.after)]
+    before, after, error = change(*parts, same_state=rounds.same_state)
+    low, high = (math.expm1(end) for end in _interval(after - before, error))
+    shown = not _contains_zero(_interval(after - before, error, 2 * comparisons))  # medians and 10th percentiles
+    values = math.exp(before), math.exp(after)
+    return _judged(values, math.expm1(after - before), (low, high), shown, less_is_better=True)
 
 
 def _accuracy(row_id: str, before: Side, after: Side, comparisons: int) -> Change:
@@ -169,7 +225,7 @@ def _accuracy(row_id: str, before: Side, after: Side, comparisons: int) -> Chang
     if not reason and not (answers[0] and answers[1] and len(answers[0]) == len(answers[1])):
         reason = "the predictions are missing"
     if reason or not answers[0] or not answers[1]:
-        return Change(before=top1[0], after=top1[1], verdict="not comparable", reason=reason)
+        return _not_comparable(top1, reason)
     right = {each.file: each.classes[0] == each.label for each in answers[0]}
     lost = sum(right[each.file] and each.classes[0] != each.label for each in answers[1])
     gained = sum(not right[each.file] and each.classes[0] == each.label for each in answers[1])
@@ -183,9 +239,13 @@ def _size(old: Row | None, new: Row | None) -> Change:
     sizes = tuple(float(row.artifact.size_bytes) if row and row.artifact else None for row in (old, new))
     if sizes[0] is None or sizes[1] is None:
         reason = _absence(old, new) or "no artifact in both"
-        return Change(before=sizes[0], after=sizes[1], verdict="not comparable", reason=reason)
+        return _not_comparable(sizes, reason)
     change = sizes[1] / sizes[0] - 1
     return _judged(sizes, change, (change, change), change != 0, less_is_better=True)
+
+
+def _not_comparable(values: Sequence[float | None], reason: str | None) -> Change:
+    return Change(before=values[0], after=values[1], verdict="not comparable", reason=reason)
 
 
 def _judged(

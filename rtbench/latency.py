@@ -99,11 +99,13 @@ def has_settled(durations: Sequence[int]) -> bool:
 
 
 class Round(NamedTuple):
-    """How many runs of each row are timed in a round, and in which of the row's processes."""
+    """How many runs of each row are timed in a round, and in which of the row's processes; how long the yardstick
+    took at its head, NaN where that is not known."""
 
     number: int
     runs: int
     process: int
+    yardstick_ms: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,7 @@ class Block:
     starts_ns: NDArray[np.int64]
     durations_ns: NDArray[np.int64]
     device_ms: NDArray[np.float64]
+    yardstick_ms: float = float("nan")
 
     @property
     def ms(self) -> NDArray[np.float64]:
@@ -173,7 +176,7 @@ def measure_rounds(
     """
     shuffler = random.Random(seed)
     live = list(rows)
-    for number, runs, process in rounds:
+    for number, runs, process, yardstick_ms in rounds:
         if not live:
             return
         order = list(live)
@@ -185,4 +188,4 @@ def measure_rounds(
             if timed is None:
                 live.remove(row)
             else:
-                yield Block(row, number, process, position, *timed)
+                yield Block(row, number, process, position, *timed, yardstick_ms)

@@ -29,7 +29,7 @@ RESULT, SAMPLES, COMMAND = "result.json", "samples.csv", "command.json"
 FLIP_COLUMNS = ("file", "label", "own_top1", "own_confidence", "top1", "confidence")
 UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = ()
 """For each schema version from 1 on, what makes a `result.json` of it one of the next version."""
-SAMPLE_COLUMNS = ("row", "round", "process", "position", "start_ns", "duration_ns", "device_ms")
+SAMPLE_COLUMNS = ("row", "round", "process", "position", "start_ns", "duration_ns", "device_ms", "yardstick_ms")
 
 
 class RunDirectory:
@@ -95,7 +95,7 @@ class RunDirectory:
 
     def append_samples(self, block: Block) -> None:
         """Add a block's raw samples to `samples.csv`; times are the host's monotonic clock, but `device_ms` is
-        the device's, empty where it has none."""
+        the device's, empty where it has none. `yardstick_ms` is that of the round."""
         path = self.path / SAMPLES
         text = _sample_lines(block) if path.exists() else _line(SAMPLE_COLUMNS) + _sample_lines(block)
         with path.open("a", newline="", encoding="utf-8") as file:
@@ -283,7 +283,7 @@ def _read_blocks(path: Path) -> list[Block]:
     """Blocks in the order measured, none without the file."""
     grouped: dict[tuple[str, int, int, int], list[dict[str, str]]] = {}
     for line in _lines(path):
-        process = line.get("process", "0")  # earlier versions had one, and no device_ms
+        process = line.get("process", "0")  # earlier versions had one, no device_ms and no yardstick
         key = (line["row"], int(line["round"]), int(process), int(line["position"]))
         grouped.setdefault(key, []).append(line)
     return [
@@ -292,6 +292,7 @@ def _read_blocks(path: Path) -> list[Block]:
             np.array([line["start_ns"] for line in lines], dtype=np.int64),
             np.array([line["duration_ns"] for line in lines], dtype=np.int64),
             np.array([line.get("device_ms") or "nan" for line in lines], dtype=np.float64),
+            float(lines[0].get("yardstick_ms") or "nan"),
         )
         for key, lines in grouped.items()
     ]
@@ -299,8 +300,9 @@ def _read_blocks(path: Path) -> list[Block]:
 
 def _sample_lines(block: Block) -> str:
     device = ("" if np.isnan(each) else repr(each) for each in block.device_ms.tolist())
+    yardstick = "" if np.isnan(block.yardstick_ms) else repr(block.yardstick_ms)
     return "".join(
-        _line((block.row, block.round, block.process, block.position, start, duration, on_device))
+        _line((block.row, block.round, block.process, block.position, start, duration, on_device, yardstick))
         for start, duration, on_device in zip(
             block.starts_ns.tolist(), block.durations_ns.tolist(), device, strict=True
         )

@@ -7,17 +7,24 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rtbench.stats import student
+from rtbench.stats import DISTURBED_QUANTILE, student
 
-Parts = Sequence[NDArray[np.float64]]
+Floats = NDArray[np.float64]
+Parts = Sequence[Floats]
 """A run's milliseconds in independent parts: its processes, or its rounds where there are few processes."""
 
-STATISTICS = "3"
+STATISTICS = "4"
 """Counted up when the verdicts of a diff change, so that none kept from before is taken for a new one."""
-BETWEEN_MEDIANS, BETWEEN_QUICKEST = 0.015, 0.007
-"""Standard deviation, as a share, by which the median and the quickest run of two runs of the same thing are held to
-differ at least, whatever each of them saw. Measured on a virtual machine, whose host slows it down for tens of
-seconds: medians by 2.1 %, of which 0.9 % show within a run; quickest runs by 0.5 to 0.8 %, on a worse day by 2 %."""
+BETWEEN_MEDIANS, BETWEEN_P10 = 0.015, 0.007
+"""Standard deviation, as a share, by which medians and 10th percentiles of two runs of the same thing are held to
+differ at least, in rounds in which the yardstick took the same. Measured on a virtual machine, over runs of half a
+minute: medians 0.3 to 0.9 %, and 1.6 % beside a neighbour that came and went; 10th percentiles 0.2 to 0.8 %."""
+BETWEEN_STATES = 0.02
+"""The same where it is not known what the yardstick took: both by 2 %."""
+ALIKE = 1.15
+"""Yardsticks within this factor are of one state; those of the two states that were seen lie 1.9 apart."""
+LEAST_ALIKE = 10
+"""Rounds that a run must have in the other's state, but no more than half of what it has."""
 ORDINARY_SPREAD, DISTURBED_SHARE = 0.05, 0.4
 """Where the middle half of a run's samples spreads further than the first, as a logarithm, the machine was
 disturbed, and another run's median may be off by the second of the excess. Measured where neighbours took most
@@ -25,29 +32,48 @@ of the machine: middle halves of 0.5, medians of the same thing off by 0.18."""
 NORMAL = 1.96
 
 
-def median_change(before: Sequence[Parts], after: Sequence[Parts]) -> tuple[float, float]:
-    """The logarithm of median latency after over before, and its standard error.
+def alike(before: Sequence[Floats], after: Sequence[Floats]) -> tuple[list[NDArray[np.bool_]], ...] | None:
+    """For each run of both sides, by what the yardstick took in its rounds, those in which the machine was in the
+    quickest state that both sides have met; None where they have met none in common.
 
-    `before` and `after`: one or more runs of the same thing. Runs differ by more than their parts do, so each run
-    has the error of its parts and a spread between runs; that is assumed (BETWEEN_MEDIANS, DISTURBED_SHARE), and
-    where repeated runs differ by more, taken from them.
+    A run that has not met it counts for none of its rounds.
     """
-    return _change(before, after, _log_median)
+    quick = [[float(np.quantile(run, 0.1, method="lower")) for run in runs] for runs in (before, after)]
+    level = max(min(each) for each in quick)
+    masks = tuple([_of_state(run, level) for run in runs] for runs in (before, after))
+    return masks if all(any(mask.any() for mask in side) for side in masks) else None
 
 
-def quickest_change(before: Sequence[Parts], after: Sequence[Parts]) -> tuple[float, float]:
-    """The same of the quickest run, which a machine that others use too slows down least (Chen and Revels, "Robust
-    benchmarking in noisy environments", 2016)."""
-    return _change(before, after, _log_quickest)
+def _of_state(run: Floats, level: float) -> NDArray[np.bool_]:
+    inside = (run <= level * ALIKE) & (run >= level / ALIKE)
+    return inside if inside.sum() >= min(LEAST_ALIKE, len(run) / 2) else np.zeros(len(run), dtype=np.bool_)
+
+
+def median_change(before: Sequence[Parts], after: Sequence[Parts], *, same_state: bool) -> tuple[float, float, float]:
+    """The logarithms of median latency before and after, and the standard error of their difference.
+
+    `before` and `after`: one or more runs of the same thing; `same_state`: whether the machine is known to have been in
+    one state. Runs differ by more than their parts do, so each run has the error of its parts and a spread between
+    runs; that is assumed (BETWEEN_MEDIANS, BETWEEN_STATES, DISTURBED_SHARE), and where repeated runs differ by more,
+    taken from them.
+    """
+    between = BETWEEN_MEDIANS if same_state else BETWEEN_STATES
+    return _change(before, after, lambda parts: _log_median(parts, between))
+
+
+def p10_change(before: Sequence[Parts], after: Sequence[Parts], *, same_state: bool) -> tuple[float, float, float]:
+    """The same of the 10th percentile, which others that use the machine now and then leave almost alone."""
+    between = BETWEEN_P10 if same_state else BETWEEN_STATES
+    return _change(before, after, lambda parts: _log_p10(parts, between))
 
 
 def _change(
     before: Sequence[Parts], after: Sequence[Parts], estimate: Callable[[Parts], tuple[float, float]]
-) -> tuple[float, float]:
+) -> tuple[float, float, float]:
     (centre_before, variance_before), (centre_after, variance_after) = (
         _over_runs([estimate(parts) for parts in runs]) for runs in (before, after)
     )
-    return centre_after - centre_before, float(np.sqrt(variance_before + variance_after))
+    return centre_before, centre_after, float(np.sqrt(variance_before + variance_after))
 
 
 def _over_runs(estimates: Sequence[tuple[float, float]]) -> tuple[float, float]:
@@ -59,20 +85,27 @@ def _over_runs(estimates: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return sum(centres) / count, max(assumed, seen)
 
 
-def _log_median(parts: Parts) -> tuple[float, float]:
-    """Of one run, with its variance: as much more than that of the parts as Student's interval of so few is wider
-    than the normal one."""
+def _log_median(parts: Parts, between: float) -> tuple[float, float]:
+    """Of one run, with its variance."""
     low, middle, high = np.log(np.percentile(np.concatenate(parts), [25, 50, 75]))
-    between = max(BETWEEN_MEDIANS, DISTURBED_SHARE * float(high - low - ORDINARY_SPREAD))
-    wider = student(len(parts)) / NORMAL if len(parts) > 1 else 1.0
-    return float(middle), _variance([float(np.median(part)) for part in parts]) * wider**2 + between**2
+    between = max(between, DISTURBED_SHARE * float(high - low - ORDINARY_SPREAD))
+    count = len(parts)
+    within = float(np.var(np.log([np.median(part) for part in parts]), ddof=1)) / count if count > 1 else 0.0
+    return float(middle), within * _wider(count) + between**2
 
 
-def _log_quickest(parts: Parts) -> tuple[float, float]:
-    quickest = [float(part.min()) for part in parts]
-    return float(np.log(min(quickest))), _variance(quickest) + BETWEEN_QUICKEST**2
+def _log_p10(parts: Parts, between: float) -> tuple[float, float]:
+    """The same; the variance is the jackknife's, leaving out a part at a time: one that was disturbed has no say in the
+    10th percentile of all, and then none in its variance."""
+    count = len(parts)
+    others = [_log_tenth([*parts[:each], *parts[each + 1 :]]) for each in range(count)] if count > 1 else [0.0]
+    return _log_tenth(parts), (count - 1) * float(np.var(others)) * _wider(count) + between**2
 
 
-def _variance(values: Sequence[float]) -> float:
-    """Variance of the mean of the logarithms."""
-    return float(np.var(np.log(values), ddof=1)) / len(values) if len(values) > 1 else 0.0
+def _log_tenth(parts: Parts) -> float:
+    return float(np.log(np.quantile(np.concatenate(parts), DISTURBED_QUANTILE)))
+
+
+def _wider(count: int) -> float:
+    """How much more a variance of so few parts must be, for a normal interval to be as wide as Student's."""
+    return (student(count) / NORMAL) ** 2 if count > 1 else 1.0

@@ -11,17 +11,20 @@ from numpy.typing import NDArray
 
 from rtbench import latency, stats
 from rtbench.conditions import Monitor, disturbances
+from rtbench.errors import WorkerFailed
 from rtbench.plan import PlannedRow, Sampling
 from rtbench.prepare import Progress
 from rtbench.records import Comparison, Conditions, Environment, MlPerf, Row
 from rtbench.runs import RunDirectory
+from rtbench.worker import Worker
 
 
 @dataclass
 class Timing:
     """Times rows; every row's samples are kept in it as they come, and its last worker stays open, paused.
 
-    `open_row` opens a row's artifact in a fresh process in place of the one before.
+    `open_row` opens a row's artifact in a fresh process in place of the one before; `yardstick` is a worker that
+    hosts a Yardstick. What becomes of that is no row's misfortune: rounds are then without it.
     """
 
     rows: Sequence[PlannedRow]
@@ -30,6 +33,7 @@ class Timing:
     monitor: Monitor
     progress: Progress
     open_row: Callable[[PlannedRow], None]
+    yardstick: Worker | None
 
     def run(self) -> None:
         self._began = latency.host_clock()
@@ -72,7 +76,21 @@ class Timing:
                     row.attempt(self._warm_up)
                     self._process[row.id] = coming.process
             before = coming.process
+            if any(number not in row.blocks for row in self._live()):
+                coming = coming._replace(yardstick_ms=self._measure_yardstick())
             yield coming
+
+    def _measure_yardstick(self) -> float:
+        if self.yardstick is None:
+            return float("nan")
+        try:
+            self.yardstick.resume()
+            took: float = self.yardstick.call("measure")
+            self.yardstick.pause()
+        except WorkerFailed:
+            self.yardstick = None
+            return float("nan")
+        return took
 
     def _is_enough(self, *, whole: bool) -> bool:
         """Whether the runs planned are; `whole` where the last process has had all of its rounds."""

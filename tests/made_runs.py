@@ -44,7 +44,16 @@ def made_blocks(row: str, position: int, mean_ms: float, seed: int, drift: float
         start = (number * 10 + position) * 10**9
         starts = start + np.cumsum(durations) - durations
         blocks.append(
-            Block(row, number, number * PROCESSES // ROUNDS, position, starts, durations, np.full(RUNS_A_ROUND, np.nan))
+            Block(
+                row,
+                number,
+                number * PROCESSES // ROUNDS,
+                position,
+                starts,
+                durations,
+                np.full(RUNS_A_ROUND, np.nan),
+                yardstick_ms=0.63,
+            )
         )
     return blocks
 

@@ -33,7 +33,7 @@ def marks(found: History) -> dict[str, dict[str, bool]]:
 
 def test_changes_are_marked_where_they_happened(folder):
     found = history(folder)
-    assert marks(found) == {"run-1": {}, "run-2": {}, "run-3": {"latency": False, "quickest": False}}
+    assert marks(found) == {"run-1": {}, "run-2": {}, "run-3": {"latency": False, "p10": False}}
     change = next(each.change for each in found.points if each.run == "run-3" and each.row == "ort/int8")
     before, after = (
         next(row.latency.p50_ms for row in read_run(folder / run).rows if row.id == "ort/int8")
@@ -93,7 +93,7 @@ def test_a_damaged_index_is_done_without(folder, damage):
         (folder / INDEX).write_bytes(b"no database" * 100)
     else:
         (folder / INDEX).mkdir()
-    assert marks(history(folder))["run-3"] == {"latency": False, "quickest": False}
+    assert marks(history(folder))["run-3"] == {"latency": False, "p10": False}
 
 
 def test_a_folder_without_runs_is_told(tmp_path, rtbench):

@@ -14,7 +14,7 @@ WAY = [
     {"archives", "ground_truth", "datasets", "sample", "decoding", "image_cache", "crops"},
     {"artifacts", "architectures", "checkpoints", "fake_model", "models", "tensorrt", "export"},
     {"runtimes"},
-    {"latency", "fidelity", "accuracy", "sessions", "mlperf"},
+    {"latency", "yardstick", "fidelity", "accuracy", "sessions", "mlperf"},
     {"environment", "runs"},
     {"baselines", "scores"},
     {

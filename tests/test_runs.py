@@ -224,23 +224,34 @@ def test_samples_come_back_as_they_were(directory: RunDirectory) -> None:
             starts = np.sort(generator.integers(2**53, 2**62, 3 + number % 2))  # past what a double holds exactly
             durations = generator.integers(1, 10**9, 3 + number % 2)
             on_device = np.where(durations % 2, np.nan, durations / 1e6)
-            directory.append_samples(Block(row, number, number // 2, position, starts, durations, on_device))
+            yardstick = float("nan") if number == 2 else 0.1 + number / 7
+            directory.append_samples(Block(row, number, number // 2, position, starts, durations, on_device, yardstick))
             written[row].append(durations)
             lines += [
-                (row, number, number // 2, position, int(s), int(d), "" if d % 2 else repr(float(d) / 1e6))
-                for s, d in zip(starts, durations, strict=True)
+                (
+                    row,
+                    number,
+                    number // 2,
+                    position,
+                    int(s),
+                    int(d),
+                    *("" if x != x else repr(x) for x in (m, yardstick)),
+                )
+                for s, d, m in zip(starts, durations, on_device.tolist(), strict=True)
             ]
     read = read_samples(directory.path)
     assert set(read) == set(rows)
-    assert [block.process for block in read_blocks(directory.path)[rows[0]]] == [0, 0, 1, 1]
+    again = read_blocks(directory.path)[rows[0]]
+    assert [block.process for block in again] == [0, 0, 1, 1]
+    np.testing.assert_array_equal([block.yardstick_ms for block in again], [0.1, 0.1 + 1 / 7, np.nan, 0.1 + 3 / 7])
     for row in rows:
         assert len(read[row]) == 4
         for before, after in zip(written[row], read[row], strict=True):
             np.testing.assert_allclose(after, before / 1e6, rtol=1e-15)
     with (directory.path / "samples.csv").open(newline="") as file:
         header, *table = csv.reader(file)
-    assert header == ["row", "round", "process", "position", "start_ns", "duration_ns", "device_ms"]
-    assert [(row, *map(int, rest), on_device) for row, *rest, on_device in table] == lines
+    assert header == ["row", "round", "process", "position", "start_ns", "duration_ns", "device_ms", "yardstick_ms"]
+    assert [(row, *map(int, rest), *last) for row, *rest, last in [(*line[:-2], line[-2:]) for line in table]] == lines
 
 
 def test_a_row_that_missed_a_round_keeps_the_others(directory: RunDirectory) -> None:
@@ -261,6 +272,7 @@ def blocks(count: int) -> list[Block]:
             np.arange(4) + 10 * number,
             generator.integers(1, 10**6, 4),
             np.array([0.1, np.nan, 1 / 3, 2e-9]) if number % 2 else np.full(4, np.nan),
+            number / 3 if number else float("nan"),
         )
         for number in range(count)
     ]

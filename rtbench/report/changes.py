@@ -14,7 +14,7 @@ HEADERS = ("figure", "before", "after", "change", "95 %", "verdict")
 RIGHT = (False, True, True, True, False, False)
 COLOURS = {"better": "green", "worse": "red", "no difference shown": "", "not comparable": "dim"}
 MS = ("{:#.4g} ms", 1.0)
-FORMS = {"latency": MS, "quickest": MS, "accuracy": ("{:.2f} %", 100.0), "size": ("{:.2f} MiB", 1 / 2**20)}
+FORMS = {"latency": MS, "p10": MS, "accuracy": ("{:.2f} %", 100.0), "size": ("{:.2f} MiB", 1 / 2**20)}
 
 
 def render_diff(diff: Diff) -> Group:
@@ -75,6 +75,6 @@ def _incomparable(diff: Diff) -> list[str]:
 def _notes(diff: Diff) -> list[str]:
     return [
         *diff.notes,
-        "Latency is the median, quickest the shortest run; their 95 % intervals allow for the spread between runs. A"
+        "Latency is the median, p10 the 10th percentile; their 95 % intervals allow for the spread between runs. A"
         " verdict allows for the number of rows too.",
     ]

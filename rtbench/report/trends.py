@@ -144,7 +144,7 @@ def _trend(points: list[Point], figure: Figure, field: str, title: str, machines
 
 
 def _mark(point: Point, figure: Figure) -> str | None:
-    """Whether it changed; a latency has where its median or its quickest run has."""
+    """Whether it changed; a latency has where its median or its 10th percentile has."""
     changed = [point.better[each] for each in BUDGETS[figure] if each in point.better]
     return None if not changed else "better" if changed[0] else "worse"
 
