@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import os
 import statistics
 import subprocess
@@ -101,6 +102,13 @@ def within(sides: Sequence[Side]) -> str:
     return f"± {statistics.median(widths):.1%}"
 
 
+def compared(pairs: Sequence[tuple[Side, Side]], which: int) -> str:
+    """The standard deviation between runs that pairs of the same show in what `diff` compares of them."""
+    found = [changes(*pair)[which].change for pair in pairs]
+    apart = [math.log1p(change) for change in found if change is not None]
+    return f"{statistics.stdev(apart) / math.sqrt(2):.1%}" if len(apart) > 1 else "-"
+
+
 def slow_rounds(sides: Sequence[Side]) -> str:
     """In how many rounds the yardstick took more than half as long again as at its quickest, and how long."""
     took = np.array([block.yardstick_ms for side in sides for block in side.blocks[0][ROW]])
@@ -124,6 +132,11 @@ def report(same: Sequence[Side], slower: Sequence[Side], loads: Sequence[float],
         print(f"| median of {layers} layers, and its standard deviation between runs | {spread(sides, np.median)} | |")
         print(f"| 10th percentile of {layers} layers, and the same | {spread(sides, p10)} | |")
     print(f"| rounds in which the yardstick was slow | {slow_rounds([*same, *slower])} | |")
+    both = [*pairs, *itertools.pairwise(slower)]
+    print(
+        "| standard deviation between runs in the rounds that diff compares, of medians and 10th percentiles"
+        f" | {compared(both, 0)}, {compared(both, 1)} | |"
+    )
     print(f"| differences claimed between runs of the same | {count(claimed, pairs)} | at most 1 of 20 |")
     print(f"| gate of 5 % tripped by a tenth more layers | {count(tripped, planted)} | all |")
     print(f"| pairs without a state of the machine in common | {count(apart, pairs)}, {count(apart, planted)} | |")

@@ -13,7 +13,7 @@ from rtbench.evaluate import predict_row, score_accuracy
 from rtbench.fidelity import judge, require_outputs, require_varied
 from rtbench.plan import Plan, PlannedRow, default_choices, plan_rows, prepare_all, require_some_row
 from rtbench.prepare import Prepared, Progress
-from rtbench.records import Dataset, Run
+from rtbench.records import Comparison, Dataset, Latency, Row, Run
 from rtbench.resume import INTERRUPTED, take_blocks, take_up
 from rtbench.runs import RunDirectory
 from rtbench.runtimes import UNPROVEN, choose
@@ -72,6 +72,8 @@ class _Measuring:
     ) -> None:
         self._plan, self._rows, self._directory, self._progress = plan, rows, directory, progress
         self._run = run
+        self._compared_of: list[tuple[str, Latency | None]] = []
+        self._comparisons: tuple[list[Comparison], set[str]] = [], set()
 
     def run_all(self) -> Run:
         finished = False
@@ -174,15 +176,23 @@ class _Measuring:
     def _report(self, what: str) -> Callable[[int, int], None]:
         return lambda done, total: self._progress(what, done, total)
 
+    def _compare(self, records: list[Row]) -> tuple[list[Comparison], set[str]]:
+        """Those of the rows that are still well, computed again only where these or their latencies are others."""
+        timed = [(row.id, row.record.latency) for row in self._live()]
+        if timed != self._compared_of:
+            self._comparisons = compare_latencies(
+                self._rows, self._run.environment, lambda row: torch_row_for(row, records)
+            )
+            self._compared_of = timed
+        return self._comparisons
+
     def _save(self, *, complete: bool) -> Run:
         records = [row.record for row in self._rows]
         baseline = self._run.baseline
         if self._plan.baseline == MEASURED:
             baseline = measured_baseline(records, self._run.environment.cpu)
         sample = self._run.dataset is not None and self._run.dataset.sample
-        comparisons, lead = compare_latencies(
-            self._rows, self._run.environment, lambda row: torch_row_for(row, records)
-        )
+        comparisons, lead = self._compare(records)
         records = [row.model_copy(update={"leads": row.id in lead}) for row in records]
         scored = score_rows(records, baseline, self._run.environment, comparisons, score_accuracy=not sample)
         run = self._run.model_copy(

@@ -267,6 +267,8 @@ class Conditions(Record):
     """How long the container's CPU limit stopped it."""
     cpu_mhz: Interval | None
     temperature_c: float | None
+    yardstick_ms: Interval | None = None
+    """The 10th and the 90th percentile of what the yardstick took in the row's rounds."""
     gpu: GpuConditions | None
 
 

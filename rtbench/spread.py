@@ -25,10 +25,11 @@ ALIKE = 1.15
 """Yardsticks within this factor are of one state; those of the two states that were seen lie 1.9 apart."""
 LEAST_ALIKE = 10
 """Rounds that a run must have in the other's state, but no more than half of what it has."""
-ORDINARY_SPREAD, DISTURBED_SHARE = 0.05, 0.4
+ORDINARY_SPREAD, DISTURBED_SHARE = 0.015, 0.7
 """Where the middle half of a run's samples spreads further than the first, as a logarithm, the machine was
-disturbed, and another run's median may be off by the second of the excess. Measured where neighbours took most
-of the machine: middle halves of 0.5, medians of the same thing off by 0.18."""
+disturbed, and another run's median may be off by the second of the excess. On a quiet machine the middle half spreads
+over 0.010 to 0.015; where the host took time away, and did not say so, over 0.03 to 0.07, and medians were off by
+0.01 to 0.07; where neighbours took most of the machine, over 0.5, and by 0.18."""
 NORMAL = 1.96
 
 

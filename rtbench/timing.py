@@ -154,7 +154,9 @@ def _rounds_and_processes(row: PlannedRow) -> tuple[list[NDArray[np.float64]], l
 
 def summarise(row: PlannedRow, environment: Environment) -> None:
     """Put what was sampled of a row into its record."""
-    conditions = row.observed.record()
+    took = [block.yardstick_ms for block in row.blocks.values() if not np.isnan(block.yardstick_ms)]
+    yardstick = (float(np.quantile(took, 0.1)), float(np.quantile(took, 0.9))) if took else None
+    conditions = row.observed.record().model_copy(update={"yardstick_ms": yardstick})
     row.update(
         conditions=conditions,
         latency=stats.summarise_latency(

@@ -107,7 +107,13 @@ def made_row(row: str, mean_ms: float, wrong: Sequence[int], *, drift: float = 0
                 [block.ms for block in blocks], [block.process for block in blocks], warmup_runs=20, settled=True
             ),
             "conditions": Conditions(
-                other_cores=0.05, stolen_cores=0.0, throttled_s=0, cpu_mhz=(2400, 2600), temperature_c=None, gpu=None
+                other_cores=0.05,
+                stolen_cores=0.0,
+                throttled_s=0,
+                cpu_mhz=(2400, 2600),
+                temperature_c=None,
+                yardstick_ms=(0.61, 0.66),
+                gpu=None,
             ),
             "accuracy": Accuracy(
                 images=IMAGES,

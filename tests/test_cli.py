@@ -9,8 +9,21 @@ import subprocess
 import sys
 
 import pytest
+import typer
 
-COMMANDS = ["export", "compare", "report", "diff", "history", "gpu-check", "doctor"]
+from rtbench.cli import app
+
+COMMANDS = ["export", "compare", "report", "diff", "history", "gpu-check", "doctor", "cache"]
+
+
+def every_command() -> list[list[str]]:
+    """The words that each command and group is called by, the program's own help first."""
+
+    def below(command: typer.core.TyperCommand | typer.core.TyperGroup, words: list[str]) -> list[list[str]]:
+        children = getattr(command, "commands", {})
+        return [words, *(each for name, child in children.items() for each in below(child, [*words, name]))]
+
+    return below(typer.main.get_command(app), [])
 
 
 @pytest.fixture
@@ -20,14 +33,17 @@ def fake(tmp_path):
     return path
 
 
-@pytest.mark.parametrize(
-    "command", [[], *([command] for command in COMMANDS)], ids=lambda each: "".join(each) or "rtbench"
-)
+def test_every_command_is_found():
+    assert [words[0] for words in every_command() if len(words) == 1] == COMMANDS
+    assert ["cache", "prune"] in every_command()
+
+
+@pytest.mark.parametrize("command", every_command(), ids=lambda each: "-".join(each) or "rtbench")
 def test_every_help_has_an_example_that_is_a_command(rtbench, command):
     done = rtbench(*command, "--help")
     assert done.returncode == 0
     example = next(line for line in done.stdout.splitlines() if "Example: rtbench" in line)
-    assert not command or command[0] in example.split()
+    assert " ".join(["rtbench", *command]) in example
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 

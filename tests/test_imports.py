@@ -34,7 +34,7 @@ WAY = [
     },
     {"report"},
     {"", "api"},
-    {"cli", "cli_options", "cli_output", "cli_reports", "__main__"},
+    {"cli", "cli_cache", "cli_options", "cli_output", "cli_reports", "__main__"},
 ]
 HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "numpy", "scipy", "PIL", "rich"}
 

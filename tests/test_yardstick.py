@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 
+import numpy as np
 import psutil
 import pytest
 
@@ -53,7 +54,11 @@ def blocks_of(fakes, ten_classes, folder):
     run = rtbench.compare(*fakes, data=ten_classes, runs=60, out=folder / "run", cache_dir=folder / "cache")
     assert run.complete
     assert [row.latency.runs for row in run.rows] == [60, 60]
-    return read_blocks(folder / "run")
+    blocks = read_blocks(folder / "run")
+    for row in run.rows:
+        took = [block.yardstick_ms for block in blocks[row.id] if not math.isnan(block.yardstick_ms)]
+        assert row.conditions.yardstick_ms == pytest.approx(tuple(np.percentile(took, [10, 90])))
+    return blocks
 
 
 def test_every_round_of_a_comparison_has_its_own(fakes, ten_classes, tmp_path):

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rtbench.records import Row, Run
-from rtbench.report import charts
+from rtbench.report import charts, latency_charts
 from rtbench.report.answer import answer, pareto_front, rule, shipped
 from rtbench.report.cells import NOTHING, agreement, notes
+from rtbench.report.encodings import Spec
 from rtbench.report.evidence import Evidence, Flips, flips
 from rtbench.report.tidy_csv import figure_at
 
@@ -102,7 +103,7 @@ def render_html(run: Run, evidence: Evidence) -> str:
         observed=[row for row in run.rows if row.startup or row.conditions],
         compared=any(row.id in evidence.predictions for row in run.rows),
         command=shlex.join(run.command),
-        shown_samples=charts.SHOWN_SAMPLES,
+        shown_samples=latency_charts.SHOWN_SAMPLES,
         shown_classes=charts.SHOWN_CLASSES,
     )
 
@@ -123,11 +124,11 @@ def render_page(template: str, **values: Any) -> str:
     return environment.get_template(template).render(library=library, **values)
 
 
-def _specs(run: Run, evidence: Evidence, flipped: dict[str, list[Flips]]) -> dict[str, charts.Spec]:
+def _specs(run: Run, evidence: Evidence, flipped: dict[str, list[Flips]]) -> dict[str, Spec]:
     """The charts that this run has figures for, by the id of the place where each is drawn."""
     found = {
         "front": charts.front_chart(run),
-        "quantiles": charts.quantile_chart(run, evidence),
+        "quantiles": latency_charts.quantile_chart(run, evidence),
         "stages": charts.stage_chart(run),
         **{f"score-{score}": charts.score_chart(run, score) for score in SCORES},
     }
@@ -135,8 +136,8 @@ def _specs(run: Run, evidence: Evidence, flipped: dict[str, list[Flips]]) -> dic
     for index, row in enumerate(run.rows):
         if row.latency and row.id in evidence.blocks:
             blocks = evidence.blocks[row.id]
-            found[f"histogram-{index}"] = charts.histogram(blocks)
-            found[f"time-{index}"] = charts.time_chart(blocks, min(starts))
+            found[f"histogram-{index}"] = latency_charts.histogram(blocks)
+            found[f"time-{index}"] = latency_charts.time_chart(blocks, min(starts))
         if row.id in flipped:
             found[f"flips-{index}"] = charts.flips_chart(flipped[row.id])
     return {name: spec for name, spec in found.items() if spec}

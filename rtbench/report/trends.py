@@ -10,7 +10,7 @@ from rich.text import Text
 from rtbench.diff import BUDGETS, UNITS, Figure
 from rtbench.history import History, Point
 from rtbench.report.cells import NOTHING
-from rtbench.report.charts import Spec
+from rtbench.report.encodings import Spec
 from rtbench.report.html import render_page
 from rtbench.report.lines import aligned
 
