@@ -1,4 +1,7 @@
-"""Networks known by name, and the name of a network from its state dict."""
+"""Networks known by name, and the name of a network from its state dict.
+
+Torchvision is imported where one of its networks is meant: it takes a second that the others need not wait.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ from functools import cache
 from typing import Any
 
 import torch
-import torchvision
 from torch.overrides import TorchFunctionMode
 
 from rtbench import sample
@@ -25,12 +27,16 @@ _AUXILIARY = {"googlenet": "aux1.", "inception_v3": "AuxLogits."}
 
 def architecture_names() -> list[str]:
     """Torchvision's classifiers and, where its package is installed, the built-in sample's network."""
-    names: list[str] = torchvision.models.list_models(module=torchvision.models)
+    from torchvision import models
+
+    names: list[str] = models.list_models(module=models)
     return [*names, sample.ARCH] if sample.is_installed() else names
 
 
 def require_architecture(name: str) -> None:
     """Raise UsageError, with the nearest name, for one that is not known."""
+    if name == sample.ARCH and sample.is_installed():
+        return
     names = architecture_names()
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
@@ -41,9 +47,10 @@ def require_architecture(name: str) -> None:
 def build(name: str, options: Options) -> torch.nn.Module:
     """The network, in evaluation mode, with weights that mean nothing yet."""
     if name == sample.ARCH:
-        module = sample.build_network(options["num_classes"])
-    else:
-        module = torchvision.models.get_model(name, weights=None, **options)
+        return sample.build_network(options["num_classes"]).eval()
+    from torchvision.models import get_model
+
+    module: torch.nn.Module = get_model(name, weights=None, **options)
     return module.eval()
 
 
@@ -141,7 +148,9 @@ def _first(keys: list[str]) -> str:
 
 def published_weights(name: str) -> Any:
     """Torchvision's recommended weights of an architecture (a `torchvision.models.WeightsEnum`)."""
-    return torchvision.models.get_model_weights(name).DEFAULT
+    from torchvision.models import get_model_weights
+
+    return get_model_weights(name).DEFAULT
 
 
 def published_preprocessing(name: str, options: Options, *, assumed: bool) -> Preprocessing:
@@ -152,7 +161,9 @@ def published_preprocessing(name: str, options: Options, *, assumed: bool) -> Pr
     """
     if name == sample.ARCH:
         return sample.PREPROCESSING
-    known = list(torchvision.models.get_model_weights(name)) if assumed else [published_weights(name)]
+    from torchvision.models import get_model_weights
+
+    known = list(get_model_weights(name)) if assumed else [published_weights(name)]
     fitting = [each for each in known if options.get("image_size", _crop(each)) == _crop(each)]
     weights = (fitting or known)[0]
     recipe = weights.transforms()

@@ -168,6 +168,9 @@ def main() -> None:
     descriptor, host = sys.argv[1:]
     with Connection(int(descriptor)) as connection:
         serve(connection, host)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # without the end of the libraries, which takes torch a second
 
 
 if __name__ == "__main__":
