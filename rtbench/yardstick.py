@@ -1,7 +1,7 @@
 """The yardstick: fixed work that a comparison times at the head of every round, to know what state the machine is in.
 
-The host of a virtual machine moves its cores near each other and far apart, for seconds or minutes at a time, and
-what one thread hands to another takes twice as long then; nothing that the machine says of itself shows it. So the
+On a virtual machine what one thread hands to another takes twice as long for seconds or minutes at a time, as if the
+host had moved its cores apart; nothing that the machine says of itself shows it. So the
 yardstick is mostly handing over: products of matrices so small that numpy's threads meet every thirty
 microseconds. `diff` compares rounds in which it took the same (`spread.alike`).
 """
