@@ -149,8 +149,10 @@ def _rounds(row_id: str, before: Side, after: Side) -> _Rounds | str:
     """What is compared of a row's latency, or why nothing can be."""
     old, new = before.row(row_id), after.row(row_id)
     reason = _absence(old, new) or _other_machine(before.run, after.run)
-    if reason or old is None or new is None:
-        return reason or ""
+    if reason:
+        return reason
+    assert old is not None
+    assert new is not None
     if (old.provider, old.device) != (new.provider, new.device):
         return f"other provider: {new.provider} on {new.device}, was {old.provider} on {old.device}"
     if not (old.latency and new.latency):
