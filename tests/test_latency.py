@@ -134,14 +134,14 @@ def test_processes_share_the_rounds_evenly_and_have_enough_runs_on_average() -> 
 
 def test_past_the_planned_rounds_processes_change_as_often_as_before() -> None:
     schedule = Schedule(130, 5)  # four rounds each
-    assert [schedule.round(number) for number in (18, 19, 20, 23, 24)] == [
+    assert [schedule.round(number)[:3] for number in (18, 19, 20, 23, 24)] == [
         (18, 6, 4),
         (19, 6, 4),
         (20, 10, 5),
         (23, 10, 5),
         (24, 10, 6),
     ]
-    assert Schedule(100, 1).round(1000) == (1000, BLOCK_RUNS, 0)  # the only one that was asked for
+    assert Schedule(100, 1).round(1000)[:3] == (1000, BLOCK_RUNS, 0)  # the only one that was asked for
 
 
 class Rows:
