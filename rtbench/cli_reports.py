@@ -57,7 +57,8 @@ def diff(
     Example: rtbench diff runs/before runs/after --fail-on latency:5%,accuracy:0.5pp
     """
     from rtbench.diff import diff as compare_runs
-    from rtbench.diff import exceeded, parse_budgets, read_side
+    from rtbench.diff import read_side
+    from rtbench.gate import exceeded, parse_budgets
     from rtbench.report.changes import render_diff, render_diff_markdown
 
     budgets = parse_budgets(fail_on) if fail_on is not None else {}

@@ -15,8 +15,9 @@ import pytest
 from made_runs import IMAGES, LABELS, made_answers, made_blocks, made_row, made_run, seed, write_run, write_usual_run
 from rich.console import Console
 
-from rtbench.diff import Diff, RowChange, diff, exceeded, parse_budgets, read_side
+from rtbench.diff import Diff, RowChange, diff, read_side
 from rtbench.errors import UsageError
+from rtbench.gate import exceeded, parse_budgets
 from rtbench.records import Gpu
 from rtbench.report.changes import render_diff, render_diff_markdown
 from rtbench.runs import read_run, read_samples

@@ -30,6 +30,7 @@ WAY = [
         "compare",
         "doctor",
         "diff",
+        "gate",
         "history",
     },
     {"report"},

@@ -7,7 +7,8 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from rtbench.diff import BUDGETS, UNITS, Figure
+from rtbench.diff import UNITS, Figure
+from rtbench.gate import BUDGETS
 from rtbench.history import History, Point
 from rtbench.report.cells import NOTHING
 from rtbench.report.encodings import Spec
