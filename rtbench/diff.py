@@ -306,6 +306,11 @@ def _notes(before: Side, after: Side) -> list[str]:
         for row in side.run.rows
         if row.latency and row.latency.warnings
     ]
+    notes += [
+        f"{side.path} lacks the yardstick in some rounds, so latencies are held to differ by more."
+        for side in (before, after)
+        if any(math.isnan(block.yardstick_ms) for run in side.blocks for row in run.values() for block in row)
+    ]
     if max(len(before.runs), len(after.runs)) > 1:
         notes.append(f"Latency is of {len(before.runs)} runs before and {len(after.runs)} after; the rest of the last.")
     return notes

@@ -124,6 +124,17 @@ def test_without_a_yardstick_runs_are_held_to_differ_by_more(runs):
     assert known.p10.ci95[0] > 0.07 > other_numpy.p10.ci95[0]
 
 
+def test_a_yardstick_that_broke_off_is_told(tmp_path):
+    whole = in_states(tmp_path / "whole", {0.6: range(20)})
+    broken = in_states(tmp_path / "broken", {0.6: range(20)})
+    lines = (broken / "samples.csv").read_text().splitlines()
+    blanked = [line.rpartition(",")[0] + "," if ",19," in line else line for line in lines]
+    (broken / "samples.csv").write_text("\n".join(blanked) + "\n")
+    found = diff(read_side(whole), read_side(broken))
+    assert found.notes == [f"{broken} lacks the yardstick in some rounds, so latencies are held to differ by more."]
+    assert diff(read_side(whole), read_side(whole)).notes == []
+
+
 def test_a_paired_interval_covers_the_true_difference():
     """Exact coverage over all outcomes of 60 images, of which 5 % are lost and 3 % gained."""
     from scipy.stats import multinomial
