@@ -31,14 +31,14 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from torchvision.models import resnet18
 
-from rtbench.crops import Crops
-from rtbench.datasets import read_labelled
-from rtbench.environment import available_cores, read_environment
-from rtbench.image_cache import cache_images
-from rtbench.preprocessing import RESNET, normalise
-from rtbench.records import Preprocessing
-from rtbench.runs import read_run
-from rtbench.sample import PREPROCESSING, build_network, weights_file
+from rtbench.images.cache import cache_images
+from rtbench.images.crops import Crops
+from rtbench.images.datasets import read_labelled
+from rtbench.images.preprocessing import RESNET, normalise
+from rtbench.images.sample import PREPROCESSING, build_network, weights_file
+from rtbench.measure.environment import available_cores, read_environment
+from rtbench.records.run import Preprocessing
+from rtbench.runs.directory import read_run
 
 FEW, MANY = 5_000, 50_000
 ROWS = ("torch/fp32", "ort/fp32", "ort/fp16", "ort/int8")

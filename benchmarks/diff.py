@@ -29,9 +29,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from rtbench.diff import Change, Side, diff, read_side
-from rtbench.environment import available_cores, read_environment
-from rtbench.gate import exceeded, parse_budgets
+from rtbench.measure.environment import available_cores, read_environment
+from rtbench.review.diff import Change, Side, diff, read_side
+from rtbench.review.gate import exceeded, parse_budgets
 
 ROW = "ort/fp32"
 LAYERS, MORE_LAYERS = 39, 43

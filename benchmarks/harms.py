@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from rtbench.records import Run
-from rtbench.runs import read_run
+from rtbench.records.run import Run
+from rtbench.runs.directory import read_run
 
 HARMS = {
     "is killed by SIGKILL": signal.SIGKILL,

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from rtbench.accuracy import CPU_BATCH
-from rtbench.environment import available_cores
-from rtbench.runs import file_name, read_run
+from rtbench.measure.accuracy import CPU_BATCH
+from rtbench.measure.environment import available_cores
+from rtbench.runs.directory import file_name, read_run
 from rtbench.runtimes import load_runtime
 
 PAUSE_EVERY_S, SLICE_S = 3.0, 1.0

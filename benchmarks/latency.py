@@ -28,15 +28,15 @@ import torch
 import torchvision
 from harms import HARMS, compare_and_harm
 
-from rtbench import latency
-from rtbench.conditions import disturbances
-from rtbench.diff import diff, read_side
-from rtbench.environment import available_cores, read_environment
 from rtbench.export.onnx import write_fp32
-from rtbench.fake_model import FakeScript
-from rtbench.preprocessing import normalise
-from rtbench.records import Artifact, MlPerf, Model, Run
-from rtbench.runs import read_blocks, read_run
+from rtbench.images.preprocessing import normalise
+from rtbench.measure import latency
+from rtbench.measure.conditions import disturbances
+from rtbench.measure.environment import available_cores, read_environment
+from rtbench.models.fake_model import FakeScript
+from rtbench.records.run import Artifact, MlPerf, Model, Run
+from rtbench.review.diff import diff, read_side
+from rtbench.runs.directory import read_blocks, read_run
 from rtbench.runtimes.fake import FakeSession
 from rtbench.stats import DISTURBED_QUANTILE, compare_rounds
 from rtbench.worker import Worker
@@ -169,7 +169,7 @@ class TimedWorker:
 
     def __init__(self, row: str, artifact: Artifact, model: Model, images: Path) -> None:
         log = Path(artifact.path).parent / "worker.log"
-        self._worker = Worker("rtbench.sessions:SessionHost", log=log, timeout_s=300, threads=THREADS)
+        self._worker = Worker("rtbench.measure.sessions:SessionHost", log=log, timeout_s=300, threads=THREADS)
         self._worker.call("open", row.split("/")[0], "cpu", artifact, model, images, THREADS, False)
         self._worker.call("stage", 0)
         self._worker.call("warm_up", None)

@@ -1,6 +1,6 @@
 """`python -m rtbench`, and the `rtbench` command."""
 
-from rtbench.cli import main
+from rtbench.cli.app import main
 
 __all__ = ["main"]
 

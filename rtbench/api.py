@@ -11,20 +11,20 @@ from pathlib import Path
 import platformdirs
 
 from rtbench.artifacts import check_writable
-from rtbench.compare import compare as run_comparison
-from rtbench.environment import available_cores
+from rtbench.compare.plan import Plan, Sampling
+from rtbench.compare.prepare import Place, Prepared, Progress, prepare
+from rtbench.compare.run import compare as run_comparison
 from rtbench.errors import UsageError
-from rtbench.mlperf import require_loadgen
+from rtbench.images.sample import ARCH
+from rtbench.measure.environment import available_cores
+from rtbench.measure.mlperf import require_loadgen
 from rtbench.options import CalibrationOptions, EngineOptions, ModelOptions
-from rtbench.plan import Plan, Sampling
-from rtbench.prepare import Place, Prepared, Progress, prepare
-from rtbench.records import Run
+from rtbench.records.run import Run
 from rtbench.report.evidence import read_evidence
 from rtbench.report.html import render_html
 from rtbench.report.markdown import render_markdown
 from rtbench.report.tidy_csv import render_csv
-from rtbench.runs import RunDirectory, read_run
-from rtbench.sample import ARCH
+from rtbench.runs.directory import RunDirectory, read_run
 from rtbench.terms import Format, Precision, Scenario
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")

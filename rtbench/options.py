@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rtbench.preprocessing import tf_recipe
-from rtbench.records import Preprocessing, RecipeCalibration, Record, Triple
+from rtbench.images.preprocessing import tf_recipe
+from rtbench.records.run import Preprocessing, RecipeCalibration, Record, Triple
 from rtbench.terms import CalibrationMethod, Interpolation, Preprocess
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rtbench.records import Interval, Latency
+from rtbench.records.run import Interval, Latency
 
 Floats = NDArray[np.float64]
 Verdict = Literal["faster", "slower", "no difference shown"]

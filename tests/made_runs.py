@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rtbench.baselines import load_baseline
-from rtbench.latency import Block
-from rtbench.preprocessing import RESNET
-from rtbench.records import (
+from rtbench.images.preprocessing import RESNET
+from rtbench.measure.latency import Block
+from rtbench.records.run import (
     Accuracy,
     Artifact,
     Comparison,
@@ -25,7 +24,8 @@ from rtbench.records import (
     Scores,
     Startup,
 )
-from rtbench.runs import RunDirectory, file_name
+from rtbench.runs.directory import RunDirectory, file_name
+from rtbench.scores.baselines import load_baseline
 from rtbench.stats import compare_rounds, mcnemar_test, paired_interval, summarise_latency, wilson_interval
 
 IMAGES = 400

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import multinomial
 
-from rtbench.accuracy import Predictions, flipped, predict_batch, score_predictions
+from rtbench.measure.accuracy import Predictions, flipped, predict_batch, score_predictions
 from rtbench.stats import mcnemar_test, paired_interval, wilson_interval
 
 

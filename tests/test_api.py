@@ -14,7 +14,7 @@ import torchvision
 
 import rtbench
 from rtbench.errors import UsageError
-from rtbench.records import Run
+from rtbench.records.run import Run
 
 PROGRESS: list[tuple[str, int, int]] = []
 
@@ -71,7 +71,7 @@ def test_bad_input_raises_and_leaves_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "first", ["import rtbench.compare, rtbench.export.onnx", "from rtbench.compare import compare", ""]
+    "first", ["import rtbench.compare.run, rtbench.export.onnx", "from rtbench.compare.run import compare", ""]
 )
 def test_the_functions_are_there_whatever_was_imported_before(first):
     code = f"{first}\nimport rtbench\nprint(rtbench.compare.__module__, rtbench.export.__module__, rtbench.load_run)"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rtbench.accuracy import Predictions, predict_batch
 from rtbench.export.exporter import Exporter
-from rtbench.image_cache import CachedImages, cache_images
+from rtbench.images.cache import CachedImages, cache_images
+from rtbench.images.sample import sample_photographs
+from rtbench.measure.accuracy import Predictions, predict_batch
+from rtbench.measure.sessions import SessionHost
 from rtbench.options import ModelOptions
-from rtbench.records import Artifact, Calibration, Model
-from rtbench.sample import sample_photographs
-from rtbench.sessions import SessionHost
+from rtbench.records.run import Artifact, Calibration, Model
 
 IMAGES = 23
 
@@ -51,7 +51,7 @@ def test_batches_are_answered_as_single_images_are(exported, row: str, monkeypat
         answered.append(len(logits))
         return predict_batch(logits)
 
-    monkeypatch.setattr("rtbench.sessions.predict_batch", counted)
+    monkeypatch.setattr("rtbench.measure.sessions.predict_batch", counted)
     host, reported = opened(exported, row)
     found = {}
     for size in (1, 5, IMAGES):

@@ -11,7 +11,7 @@ import sys
 import pytest
 import typer
 
-from rtbench.cli import app
+from rtbench.cli.app import app
 
 COMMANDS = ["export", "compare", "report", "diff", "history", "gpu-check", "doctor", "cache"]
 
@@ -49,7 +49,7 @@ def test_every_help_has_an_example_that_is_a_command(rtbench, command):
 
 def test_completion_knows_the_commands(tmp_path):
     environment = os.environ | {"_RTBENCH_COMPLETE": "complete_bash", "COMP_WORDS": "rtbench ", "COMP_CWORD": "1"}
-    script = "import sys; sys.argv[0] = 'rtbench'; from rtbench.cli import app; app(prog_name='rtbench')"
+    script = "import sys; sys.argv[0] = 'rtbench'; from rtbench.cli.app import app; app(prog_name='rtbench')"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
     )

@@ -17,9 +17,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rtbench.latency import Block
-from rtbench.records import Run
-from rtbench.runs import read_blocks, read_run, read_samples
+from rtbench.measure.latency import Block
+from rtbench.records.run import Run
+from rtbench.runs.directory import read_blocks, read_run, read_samples
 from rtbench.stats import mean_interval
 
 

@@ -13,9 +13,9 @@ import psutil
 import pynvml
 import pytest
 
-from rtbench import conditions as module
-from rtbench.conditions import Monitor, Observed, Reading, disturbances
-from rtbench.records import Conditions, GpuConditions
+from rtbench.measure import conditions as module
+from rtbench.measure.conditions import Monitor, Observed, Reading, disturbances
+from rtbench.records.run import Conditions, GpuConditions
 
 QUIET = Conditions(other_cores=0.02, stolen_cores=0.0, throttled_s=0.0, cpu_mhz=None, temperature_c=None, gpu=None)
 

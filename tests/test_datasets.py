@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import ImageFolder
 
-from rtbench.datasets import read_images, read_labelled
 from rtbench.errors import UsageError
-from rtbench.ground_truth import imagenet_wnids
-from rtbench.images import ImageFile, ImageSet, spread_indices
+from rtbench.images.datasets import read_images, read_labelled
+from rtbench.images.ground_truth import imagenet_wnids
+from rtbench.images.image_set import ImageFile, ImageSet, spread_indices
 
 
 def touch(folder: Path, *names: str) -> Path:

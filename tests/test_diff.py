@@ -15,12 +15,12 @@ import pytest
 from made_runs import IMAGES, LABELS, made_answers, made_blocks, made_row, made_run, seed, write_run, write_usual_run
 from rich.console import Console
 
-from rtbench.diff import Diff, RowChange, diff, read_side
 from rtbench.errors import UsageError
-from rtbench.gate import exceeded, parse_budgets
-from rtbench.records import Gpu
+from rtbench.records.run import Gpu
 from rtbench.report.changes import render_diff, render_diff_markdown
-from rtbench.runs import read_run, read_samples
+from rtbench.review.diff import Diff, RowChange, diff, read_side
+from rtbench.review.gate import exceeded, parse_budgets
+from rtbench.runs.directory import read_run, read_samples
 from rtbench.stats import paired_change
 
 BUDGETS = {"latency": 0.05}

@@ -18,14 +18,15 @@ import torch
 import torchvision
 from onnx import TensorProto, numpy_helper
 
-from rtbench import artifacts, sample
-from rtbench.architectures import build
+from rtbench import artifacts
+from rtbench.compare.prepare import CRASHING
 from rtbench.export import half
 from rtbench.export import onnx as onnx_export
 from rtbench.export.quantize import write_int8
-from rtbench.prepare import CRASHING
-from rtbench.records import Artifact
-from rtbench.runs import read_run
+from rtbench.images import sample
+from rtbench.models.architectures import build
+from rtbench.records.run import Artifact
+from rtbench.runs.directory import read_run
 
 pytestmark = pytest.mark.slow
 CALIBRATION_IMAGES = 24

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rtbench.errors import InvalidOutput
-from rtbench.fidelity import LIMIT, ROUNDING, judge, require_outputs
+from rtbench.measure.fidelity import LIMIT, ROUNDING, judge, require_outputs
 
 PRECISIONS = ["fp32", "fp16", "int8"]
 

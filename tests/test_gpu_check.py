@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from rtbench.builds import build_spreads
-from rtbench.gpu_check import PROVIDERS, RUNTIMES, judge_gpu_run
-from rtbench.preprocessing import RESNET
-from rtbench.records import Artifact, EngineBuild, Environment, Fidelity, Gpu, Latency, Model, Recipe, Row, Run
+from rtbench.images.preprocessing import RESNET
+from rtbench.records.run import Artifact, EngineBuild, Environment, Fidelity, Gpu, Latency, Model, Recipe, Row, Run
+from rtbench.review.builds import build_spreads
+from rtbench.review.gpu_check import PROVIDERS, RUNTIMES, judge_gpu_run
 
 T4 = Gpu(name="Tesla T4", compute_capability="7.5", driver="550.54", memory_mib=15360)
 

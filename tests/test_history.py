@@ -11,9 +11,9 @@ from made_runs import write_usual_run
 from rich.console import Console
 
 from rtbench.errors import UsageError
-from rtbench.history import INDEX, History, history
 from rtbench.report.trends import render_history
-from rtbench.runs import read_run
+from rtbench.review.history import INDEX, History, history
+from rtbench.runs.directory import read_run
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_what_is_no_run_is_skipped_and_said(folder):
 
 
 def test_diffs_are_kept_and_made_again_when_a_run_changes(folder, monkeypatch):
-    import rtbench.history as module
+    import rtbench.review.history as module
 
     computed = []
     real = module.diff

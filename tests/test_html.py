@@ -26,12 +26,12 @@ from made_runs import (
 )
 from selenium.webdriver.common.keys import Keys
 
-from rtbench.history import history
-from rtbench.records import Run
+from rtbench.records.run import Run
 from rtbench.report.evidence import read_evidence
 from rtbench.report.html import render_html
 from rtbench.report.trends import render_history_page
-from rtbench.runs import read_run
+from rtbench.review.history import history
+from rtbench.runs.directory import read_run
 
 MARKUP = '<img src="x" onerror="window.attacked=1">'
 SCRIPT = "</script><script>window.attacked=1</script>"

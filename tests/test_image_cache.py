@@ -19,15 +19,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rtbench import image_cache as module
-from rtbench.cropping import crop
-from rtbench.crops import Crops
-from rtbench.datasets import read_images, read_labelled
 from rtbench.errors import UsageError
-from rtbench.image_cache import CachedImages, cache_images, list_entries, prune
-from rtbench.images import ImageFile, ImageSet
-from rtbench.preprocessing import RESNET
-from rtbench.records import Preprocessing
+from rtbench.images import cache as module
+from rtbench.images.cache import CachedImages, cache_images, list_entries, prune
+from rtbench.images.cropping import crop
+from rtbench.images.crops import Crops
+from rtbench.images.datasets import read_images, read_labelled
+from rtbench.images.image_set import ImageFile, ImageSet
+from rtbench.images.preprocessing import RESNET
+from rtbench.records.run import Preprocessing
 
 RECIPE = RESNET.model_copy(update={"input_size": 24, "resize": 28})
 
@@ -259,9 +259,9 @@ def test_an_interrupted_build_goes_on_where_it_was(images: ImageSet, tmp_path: P
 BUILD = """
 import json, sys
 from pathlib import Path
-from rtbench import image_cache
-from rtbench.datasets import read_labelled
-from rtbench.preprocessing import RESNET
+from rtbench.images import cache as image_cache
+from rtbench.images.datasets import read_labelled
+from rtbench.images.preprocessing import RESNET
 image_cache.CHUNK = 2
 recipe = RESNET.model_copy(update={"input_size": 24, "resize": 28})
 first = []

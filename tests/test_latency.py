@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from rtbench.latency import (
+from rtbench.measure.latency import (
     BLOCK_RUNS,
     WARMUP_LEAST_WINDOWS,
     WARMUP_MOST_RUNS,

@@ -8,10 +8,10 @@ import math
 import numpy as np
 import pytest
 
-from rtbench import mlperf
-from rtbench.fake_model import FakeScript
-from rtbench.mlperf import read_summary, run_single_stream
-from rtbench.runs import read_run
+from rtbench.measure import mlperf
+from rtbench.measure.mlperf import read_summary, run_single_stream
+from rtbench.models.fake_model import FakeScript
+from rtbench.runs.directory import read_run
 from rtbench.runtimes.fake import FakeSession
 from rtbench.stats import quantile_bound
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 import torchvision
 
-from rtbench import artifacts, sample
-from rtbench.architectures import build, outline, recognise
-from rtbench.checkpoints import read_checkpoint
+from rtbench import artifacts
 from rtbench.errors import UsageError
-from rtbench.models import load_model
+from rtbench.images import sample
+from rtbench.models.architectures import build, outline, recognise
+from rtbench.models.checkpoints import read_checkpoint
+from rtbench.models.load import load_model
 from rtbench.options import ModelOptions
 
 OPTIONS = ModelOptions()

@@ -11,11 +11,11 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.datasets.folder import pil_loader
 
-from rtbench.cropping import crop
-from rtbench.datasets import read_images, read_labelled
-from rtbench.image_cache import cache_images
-from rtbench.preprocessing import RESNET, normalise, tf_recipe
-from rtbench.records import Preprocessing
+from rtbench.images.cache import cache_images
+from rtbench.images.cropping import crop
+from rtbench.images.datasets import read_images, read_labelled
+from rtbench.images.preprocessing import RESNET, normalise, tf_recipe
+from rtbench.records.run import Preprocessing
 
 BICUBIC = RESNET.model_copy(
     update={"interpolation": "bicubic", "mean": (127 / 255, 0.5, 0.1), "std": (128 / 255, 0.3, 1.0)}

@@ -12,14 +12,14 @@ from conftest import GOLDEN
 from made_runs import made_row, made_run, usual_rows
 from rich.console import Console
 
-from rtbench.records import Run
-from rtbench.report.answer import answer, pareto_front, rule
+from rtbench.records.run import Run
 from rtbench.report.evidence import Evidence, read_evidence
 from rtbench.report.html import render_html
 from rtbench.report.markdown import render_markdown
 from rtbench.report.table import render_table
 from rtbench.report.tidy_csv import render_csv
-from rtbench.runs import read_run
+from rtbench.runs.directory import read_run
+from rtbench.scores.answer import answer, pareto_front, rule
 
 RUN = GOLDEN / "run"
 

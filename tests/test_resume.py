@@ -18,8 +18,8 @@ import pytest
 from conftest import write_images
 
 import rtbench
-from rtbench.records import Run
-from rtbench.runs import RunDirectory, read_predictions, read_run, read_samples
+from rtbench.records.run import Run
+from rtbench.runs.directory import RunDirectory, read_predictions, read_run, read_samples
 
 CLASSES = 10_000
 """So many that an image takes the fake runtime a moment."""

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rtbench.accuracy import Predictions
 from rtbench.errors import UsageError
-from rtbench.latency import Block
-from rtbench.preprocessing import RESNET
-from rtbench.records import (
+from rtbench.images.preprocessing import RESNET
+from rtbench.measure.accuracy import Predictions
+from rtbench.measure.latency import Block
+from rtbench.records.run import (
     Accuracy,
     Artifact,
     Baseline,
@@ -28,7 +28,7 @@ from rtbench.records import (
     Run,
     Scores,
 )
-from rtbench.runs import RunDirectory, file_name, read_blocks, read_command, read_run, read_samples
+from rtbench.runs.directory import RunDirectory, file_name, read_blocks, read_command, read_run, read_samples
 from rtbench.stats import summarise_latency
 
 FIDELITY = Fidelity(

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from rtbench.baselines import load_baseline, measured_baseline
 from rtbench.errors import UsageError
-from rtbench.records import Accuracy, Artifact, Baseline, Comparison, Environment, Gpu, Latency, Row, Scores
-from rtbench.scores import score_rows, torch_row_for
+from rtbench.records.run import Accuracy, Artifact, Baseline, Comparison, Environment, Gpu, Latency, Row, Scores
+from rtbench.scores.baselines import load_baseline, measured_baseline
+from rtbench.scores.normalise import score_rows, torch_row_for
 
 T4 = load_baseline("resnet18-t4")
 OWN = """

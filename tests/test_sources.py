@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from rtbench.cropping import crop
-from rtbench.datasets import read_images, read_labelled
 from rtbench.errors import UsageError
-from rtbench.ground_truth import imagenet_wnids
-from rtbench.image_cache import cache_images
-from rtbench.images import ImageSet
-from rtbench.preprocessing import RESNET
+from rtbench.images.cache import cache_images
+from rtbench.images.cropping import crop
+from rtbench.images.datasets import read_images, read_labelled
+from rtbench.images.ground_truth import imagenet_wnids
+from rtbench.images.image_set import ImageSet
+from rtbench.images.preprocessing import RESNET
 
 WNIDS = imagenet_wnids()
 RECIPE = RESNET.model_copy(update={"input_size": 16, "resize": 18})

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from rtbench.spread import (
+from rtbench.review.spread import (
     BETWEEN_MEDIANS,
     BETWEEN_P10,
     BETWEEN_STATES,

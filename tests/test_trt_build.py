@@ -13,18 +13,19 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from rtbench import artifacts, sample, tensorrt
-from rtbench.architectures import build
-from rtbench.datasets import read_labelled
+from rtbench import artifacts
 from rtbench.errors import ExportFailed, RuntimeUnavailable, UsageError
-from rtbench.export import half
+from rtbench.export import half, tensorrt_library
 from rtbench.export import onnx as onnx_export
 from rtbench.export.quantize import write_int8_trt
+from rtbench.export.recipes import choose_recipes, load_recipe
 from rtbench.export.tensorrt import EngineBuilder
-from rtbench.image_cache import cache_images
-from rtbench.preprocessing import normalise
-from rtbench.recipes import choose_recipes, load_recipe
-from rtbench.records import Artifact, Gpu, Recipe
+from rtbench.images import sample
+from rtbench.images.cache import cache_images
+from rtbench.images.datasets import read_labelled
+from rtbench.images.preprocessing import normalise
+from rtbench.models.architectures import build
+from rtbench.records.run import Artifact, Gpu, Recipe
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 pytestmark = pytest.mark.slow
@@ -241,19 +242,19 @@ def test_each_library_builds_where_it_can(monkeypatch):
         (one, T4, "tensorrt"),
         (other, T4, "tensorrt_rtx"),
     ):
-        monkeypatch.setattr(tensorrt, "installed", lambda here=here: here)
-        assert tensorrt.choose_builder(recipe, gpu) == expected
+        monkeypatch.setattr(tensorrt_library, "installed", lambda here=here: here)
+        assert tensorrt_library.choose_builder(recipe, gpu) == expected
     for here, gpu, words in (
         (one, A10, "only on the GPU that will run them.*7.5, this machine has NVIDIA A10 of 8.6"),
         (one, None, "this machine has no GPU"),
         ({}, T4, "TensorRT is not installed"),
     ):
-        monkeypatch.setattr(tensorrt, "installed", lambda here=here: here)
+        monkeypatch.setattr(tensorrt_library, "installed", lambda here=here: here)
         with pytest.raises(RuntimeUnavailable, match=words):
-            tensorrt.choose_builder(recipe, gpu)
-    monkeypatch.setattr(tensorrt, "installed", lambda: one)
+            tensorrt_library.choose_builder(recipe, gpu)
+    monkeypatch.setattr(tensorrt_library, "installed", lambda: one)
     with pytest.raises(RuntimeUnavailable, match="tensorrt_rtx is not installed"):
-        tensorrt.choose_builder(recipe.model_copy(update={"library": "tensorrt_rtx"}), T4)
+        tensorrt_library.choose_builder(recipe.model_copy(update={"library": "tensorrt_rtx"}), T4)
 
 
 def test_recipes_are_for_the_gpu_that_is_there_unless_named():

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from rtbench.records import Run
-from rtbench.runs import read_run
+from rtbench.records.run import Run
+from rtbench.runs.directory import read_run
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 if find_spec("pycuda") is None:

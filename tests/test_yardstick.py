@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 import rtbench
-from rtbench import yardstick
-from rtbench.runs import read_blocks
+from rtbench.measure import yardstick
+from rtbench.measure.yardstick import PRODUCTS, SIDE, Yardstick
+from rtbench.runs.directory import read_blocks
 from rtbench.worker import Worker
-from rtbench.yardstick import PRODUCTS, SIDE, Yardstick
 
 
 def test_it_is_the_quickest_run_after_those_that_lead(monkeypatch):
@@ -38,7 +38,9 @@ def threads_of(worker: Worker) -> int:
 def test_it_has_as_many_threads_as_a_row(tmp_path):
     counts = []
     for threads in (1, 2):
-        with Worker("rtbench.yardstick:Yardstick", log=tmp_path / "log", timeout_s=60, threads=threads) as worker:
+        with Worker(
+            "rtbench.measure.yardstick:Yardstick", log=tmp_path / "log", timeout_s=60, threads=threads
+        ) as worker:
             counts.append(threads_of(worker))
     assert counts[1] == counts[0] + 1
 

@@ -11,9 +11,9 @@ import onnx
 
 from rtbench import artifacts
 from rtbench.errors import UsageError
+from rtbench.images.preprocessing import RESNET
 from rtbench.options import ModelOptions
-from rtbench.preprocessing import RESNET
-from rtbench.records import Artifact, Model, Preprocessing
+from rtbench.records.run import Artifact, Model, Preprocessing
 from rtbench.terms import Precision
 
 QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"})

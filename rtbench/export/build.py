@@ -9,14 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from rtbench import tensorrt
 from rtbench.errors import ExportFailed
-from rtbench.records import BatchProfile, Recipe
+from rtbench.export import tensorrt_library
+from rtbench.records.run import BatchProfile, Recipe
 
 if TYPE_CHECKING:
     import tensorrt as trt
 else:
-    trt = tensorrt.chosen()
+    trt = tensorrt_library.chosen()
 
 Report = Callable[[str, int, int], None]
 

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rtbench import artifacts, fake_model, preprocessing
-from rtbench.images import spread_indices
+from rtbench import artifacts
+from rtbench.images import preprocessing
+from rtbench.images.image_set import spread_indices
+from rtbench.models import fake_model
 from rtbench.options import ModelOptions
-from rtbench.records import Artifact, Calibration, Model, Preprocessing
+from rtbench.records.run import Artifact, Calibration, Model, Preprocessing
 from rtbench.terms import Format, Precision
 
 if TYPE_CHECKING:
-    from rtbench.models import LoadedModel
+    from rtbench.models.load import LoadedModel
 
 Report = Callable[[str, int, int], None]
 
@@ -86,7 +88,7 @@ class Exporter:
     def _load_torch(self, source: str, options: ModelOptions, threads: int) -> LoadedModel:
         import torch
 
-        from rtbench.models import load_model
+        from rtbench.models.load import load_model
 
         torch.set_num_threads(threads)
         self._report(f"load {source}", 0, 1)

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rtbench import artifacts, tensorrt
-from rtbench.records import Artifact, EngineBuild, Gpu, Recipe
+from rtbench import artifacts
+from rtbench.export import tensorrt_library
+from rtbench.records.run import Artifact, EngineBuild, Gpu, Recipe
 from rtbench.terms import Format, Library, Precision
 
 SOURCES: dict[Precision, tuple[Format, Precision]] = {"fp16": ("onnx", "fp16"), "int8": ("onnx_trt", "int8")}
@@ -23,8 +24,8 @@ class EngineBuilder:
 
         Raises RuntimeUnavailable where no library here can build it, ExportFailed where one cannot.
         """
-        library = tensorrt.choose_builder(recipe, gpu)
-        version = tensorrt.use(library).__version__
+        library = tensorrt_library.choose_builder(recipe, gpu)
+        version = tensorrt_library.use(library).__version__
         folder = Path(source.path).parent
         path = artifacts.artifact_path(folder, "engine", recipe.precision, number)
         made_from = _made_from(source, recipe, library, version, gpu) | ({"build": str(number)} if number > 1 else {})

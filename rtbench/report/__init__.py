@@ -1,1 +1,4 @@
-"""Records to strings; nothing here prints or writes."""
+"""Records and findings come in; out come strings and pages.
+
+Nothing here prints, writes a file or computes a figure that `result.json` should have.
+"""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from rtbench import sample
-from rtbench.baselines import is_torch_fp32
-from rtbench.builds import build_spreads
-from rtbench.records import Comparison, Interval, MlPerf, Row, Run
+from rtbench.images import sample
+from rtbench.records.run import Comparison, Interval, MlPerf, Row, Run
 from rtbench.report.losses import accuracy_notes
+from rtbench.review.builds import build_spreads
+from rtbench.scores.baselines import is_torch_fp32
 from rtbench.stats import LEAST_PROCESSES
 
 HEADERS = (

@@ -5,10 +5,10 @@ from __future__ import annotations
 from rich.console import Group
 from rich.text import Text
 
-from rtbench.diff import FIGURES, UNITS, Change, Diff, Figure, RowChange
 from rtbench.report.cells import NOTHING
 from rtbench.report.lines import aligned
 from rtbench.report.markdown import code, escaped
+from rtbench.review.diff import FIGURES, UNITS, Change, Diff, Figure, RowChange
 
 HEADERS = ("figure", "before", "after", "change", "95 %", "verdict")
 RIGHT = (False, True, True, True, False, False)

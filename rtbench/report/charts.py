@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rtbench.records import Row, Run
-from rtbench.report.answer import Quality, measured_rows, pareto_front, quality
+from rtbench.records.run import Row, Run
 from rtbench.report.encodings import BAD, FAINT, INK, Spec, by_runtime, milliseconds, tooltip_of
 from rtbench.report.evidence import Flips
+from rtbench.scores.answer import Quality, measured_rows, pareto_front, quality
 
 LABELLED_POINTS = 16
 SHOWN_CLASSES = 15

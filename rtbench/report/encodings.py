@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rtbench.records import Run
+from rtbench.records.run import Run
 
 Spec = dict[str, Any]
 """A Vega-Lite specification, or a part of one."""

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rtbench.baselines import is_torch_fp32
-from rtbench.latency import Block
-from rtbench.records import Row, Run
-from rtbench.runs import Prediction, read_blocks, read_predictions
+from rtbench.measure.latency import Block
+from rtbench.records.run import Row, Run
+from rtbench.runs.directory import Prediction, read_blocks, read_predictions
+from rtbench.scores.baselines import is_torch_fp32
 
 QUANTILES = (5, 25, 50, 75, 95)
 

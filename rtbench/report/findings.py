@@ -8,8 +8,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from rtbench.doctor import Finding
-from rtbench.records import Environment
+from rtbench.compare.doctor import Finding
+from rtbench.records.run import Environment
 
 
 def render_findings(findings: Sequence[Finding], environment: Environment) -> Group:

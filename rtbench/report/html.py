@@ -6,13 +6,13 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from rtbench.records import Row, Run
+from rtbench.records.run import Row, Run
 from rtbench.report import charts, latency_charts
-from rtbench.report.answer import answer, pareto_front, rule, shipped
 from rtbench.report.cells import NOTHING, agreement, notes
 from rtbench.report.encodings import Spec
 from rtbench.report.evidence import Evidence, Flips, flips
 from rtbench.report.tidy_csv import figure_at
+from rtbench.scores.answer import answer, pareto_front, rule, shipped
 
 SCORES = {"size": "Size score", "latency": "Latency score", "accuracy": "Accuracy score"}
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from rtbench.latency import Block
-from rtbench.records import Run
+from rtbench.measure.latency import Block
+from rtbench.records.run import Run
 from rtbench.report.encodings import ACCENT, BAD, INK, Spec, by_runtime, milliseconds, tooltip_of
 from rtbench.report.evidence import QUANTILES, Evidence, samples_ms
 

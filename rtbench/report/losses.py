@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rtbench.records import Dataset, Difference, Row, Run
+from rtbench.records.run import Dataset, Difference, Row, Run
 
 NAMED = 3
 """How many unreadable images and worst classes are named; `result.json` has them all."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 
-from rtbench.records import Row, Run
-from rtbench.report.answer import answer, rule
+from rtbench.records.run import Row, Run
 from rtbench.report.cells import cells, notes
+from rtbench.scores.answer import answer, rule
 
 HEADERS = ("mean ms", "± 95 %", "p99", "top-1 %", "agree %", "MiB", "size", "latency", "accuracy", "vs torch")
 SPECIAL = re.compile(r"[\\|*`\[\]<~]|#(?=\d)")

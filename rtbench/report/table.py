@@ -6,10 +6,10 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from rtbench.records import Run
-from rtbench.report.answer import answer
+from rtbench.records.run import Run
 from rtbench.report.cells import HEADERS, SPARED, cells, notes, reasons
 from rtbench.runtimes import misplaced
+from rtbench.scores.answer import answer
 
 COLOURS = {"ok": "", "unavailable": "dim", "failed": "red", "invalid": "red"}
 GAP = 2

@@ -6,7 +6,7 @@ import csv
 import io
 from typing import Any
 
-from rtbench.records import Run
+from rtbench.records.run import Run
 
 COLUMNS = {
     "row": "id",

@@ -7,13 +7,13 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from rtbench.diff import UNITS, Figure
-from rtbench.gate import BUDGETS
-from rtbench.history import History, Point
 from rtbench.report.cells import NOTHING
 from rtbench.report.encodings import Spec
 from rtbench.report.html import render_page
 from rtbench.report.lines import aligned
+from rtbench.review.diff import UNITS, Figure
+from rtbench.review.gate import BUDGETS
+from rtbench.review.history import History, Point
 
 FIGURES: dict[Figure, tuple[str, str]] = {
     "latency": ("p50_ms", "median ms"),

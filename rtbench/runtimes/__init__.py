@@ -1,4 +1,7 @@
-"""What executes an artifact. The contract, and a table of runtimes that are imported when asked for."""
+"""What executes an artifact: the contract, and one module a runtime, imported when it is asked for.
+
+An artifact comes in, an open session goes out. A runtime never times itself, and falls back to nothing in silence.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtbench.errors import UsageError
-from rtbench.records import Artifact, Model, Record
+from rtbench.records.run import Artifact, Model, Record
 from rtbench.terms import Format, Precision
 
 Clock = Callable[[], int]

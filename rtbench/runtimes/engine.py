@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rtbench import tensorrt
 from rtbench.errors import DeviceFailed, InvalidOutput, RuntimeUnavailable
+from rtbench.export import tensorrt_library
 from rtbench.export.build import Log
-from rtbench.records import EngineBuild
+from rtbench.records.run import EngineBuild
 from rtbench.runtimes import Clock, SessionInfo
 from rtbench.runtimes.cuda import Device, Error, Graph, explain
 
 if TYPE_CHECKING:
     import tensorrt as trt
 else:
-    trt = tensorrt.chosen()
+    trt = tensorrt_library.chosen()
 
 
 class EngineSession:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from rtbench import __version__
 from rtbench.errors import RuntimeUnavailable
-from rtbench.fake_model import FakeScript, read_script
-from rtbench.records import Artifact, Model
+from rtbench.models.fake_model import FakeScript, read_script
+from rtbench.records.run import Artifact, Model
 from rtbench.runtimes import Clock, SessionInfo
 
 

@@ -7,8 +7,8 @@ from numpy import float32
 from numpy.typing import NDArray
 
 from rtbench.errors import DeviceFailed, RuntimeUnavailable
-from rtbench.models import as_logits, open_torch_artifact
-from rtbench.records import Artifact, Model
+from rtbench.models.load import as_logits, open_torch_artifact
+from rtbench.records.run import Artifact, Model
 from rtbench.runtimes import Clock, SessionInfo
 
 

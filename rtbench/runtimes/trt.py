@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rtbench import tensorrt
 from rtbench.errors import RuntimeUnavailable
-from rtbench.records import Artifact, EngineBuild, Model
+from rtbench.export import tensorrt_library
+from rtbench.records.run import Artifact, EngineBuild, Model
 from rtbench.runtimes import Session
 
 
@@ -31,14 +31,14 @@ def open_session(artifact: Artifact, model: Model, device: str, threads: int, tr
 
 
 def _require_library(build: EngineBuild) -> None:
-    here = tensorrt.installed()
+    here = tensorrt_library.installed()
     name, version = build.library, build.library_version
     if name not in here:
         raise RuntimeUnavailable(
             f"the engine was built by {name} {version}, which is not installed",
             f"pip install '{name.replace('_', '-')}=={version}', or export it again here",
         )
-    found = tensorrt.use(name).__version__
+    found = tensorrt_library.use(name).__version__
     if found != version:
         raise RuntimeUnavailable(
             f"the engine was built by {name} {version}, and {found} is installed: they load only their own",
@@ -47,10 +47,10 @@ def _require_library(build: EngineBuild) -> None:
 
 
 def probe(device: str) -> str:  # noqa: ARG001
-    here = tensorrt.installed()
+    here = tensorrt_library.installed()
     if not here:
-        raise RuntimeUnavailable("TensorRT is not installed", " or ".join(tensorrt.INSTALL.values()))
-    libraries = ", ".join(f"{name} {tensorrt.use(name).__version__}" for name in here)
+        raise RuntimeUnavailable("TensorRT is not installed", " or ".join(tensorrt_library.INSTALL.values()))
+    libraries = ", ".join(f"{name} {tensorrt_library.use(name).__version__}" for name in here)
     try:
         from rtbench.runtimes.cuda import Device
 

@@ -1,0 +1,340 @@
+"""The command line: parse, one call, print. Everything heavy is imported inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rtbench.cli.cache import cache
+from rtbench.cli.options import (
+    Arch,
+    CacheDir,
+    Calibration,
+    CalibrationImages,
+    InputSize,
+    Interp,
+    Mean,
+    Method,
+    Precisions,
+    Preprocessed,
+    RandomWeights,
+    Recipes,
+    Repeats,
+    Resize,
+    Std,
+    Threads,
+    Timeout,
+    TrustPickle,
+    Weights,
+    engine_options,
+    model_options,
+    option,
+    parse_formats,
+    parse_names,
+    parse_percent,
+    parse_precisions,
+)
+from rtbench.cli.output import progress_bar, say, set_loudness, show
+from rtbench.cli.reports import diff, history, report
+from rtbench.errors import RtbenchError, UsageError
+from rtbench.terms import Scenario
+
+if TYPE_CHECKING:
+    from rtbench.records.run import Run
+
+app = typer.Typer(
+    name="rtbench",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+INTERRUPTED = 130
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="A line on stderr for each phase, with its time, terminal or not.")
+    ] = False,
+) -> None:
+    """Which format and runtime to ship an image classifier in: export, measure, score, compare.
+
+    Example: rtbench --verbose compare resnet18 --runtimes torch,ort
+    """
+    set_loudness(quiet=quiet, verbose=verbose)
+    if version:
+        from rtbench import __version__
+
+        typer.echo(f"rtbench {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A torchvision name, or a model file.")],
+    formats: Annotated[str, option("--formats", help="onnx, trt, or both.", metavar="LIST")] = "onnx",
+    precisions: Precisions = "fp32,fp16,int8",
+    out: Annotated[
+        Path | None, option("--out", help="Folder of the artifacts.  [default: engines/NAME-HASH]", metavar="DIR")
+    ] = None,
+    calibration: Calibration = None,
+    calibration_images: CalibrationImages = None,
+    calibration_method: Method = None,
+    recipe: Recipes = None,
+    build_repeats: Repeats = 1,
+    arch: Arch = None,
+    weights: Weights = None,
+    random_weights: RandomWeights = False,
+    trust_pickle: TrustPickle = False,
+    input_size: InputSize = None,
+    resize: Resize = None,
+    interpolation: Interp = None,
+    mean: Mean = None,
+    std: Std = None,
+    preprocess: Preprocessed = None,
+    threads: Threads = None,
+    timeout: Timeout = 300.0,
+    cache_dir: CacheDir = None,
+) -> None:
+    """Write a model's artifacts, ONNX and TensorRT engines, each ONNX checked against the model's own outputs.
+
+    Example: rtbench export resnet18 --formats onnx,trt --calibration photos/
+    """
+    from rtbench import api
+    from rtbench.options import CalibrationOptions
+    from rtbench.report.exported import render_exported
+
+    with progress_bar() as progress:
+        prepared = api.export(
+            model,
+            precisions=parse_precisions(precisions),
+            out=out,
+            options=model_options(
+                arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std, preprocess
+            ),
+            calibration=CalibrationOptions(folder=calibration, images=calibration_images, method=calibration_method),
+            formats=parse_formats(formats),
+            engines=engine_options(recipe, build_repeats),
+            threads=threads,
+            timeout_s=timeout,
+            cache_dir=cache_dir,
+            progress=progress,
+        )
+    show(render_exported(prepared.model, prepared.folder, prepared.artifacts, prepared.failures, prepared.unavailable))
+    bad = [each for each in prepared.artifacts if each.check and each.check.status != "ok"]
+    if bad or prepared.failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL]...",
+            help="Torchvision names, model files, or folders that export wrote; none: the built-in sample.",
+        ),
+    ] = None,
+    runtimes: Annotated[
+        str | None,
+        option("--runtimes", help="torch, ort, ort:cpu, ort:cuda, ...  [default: all of this machine]", metavar="LIST"),
+    ] = None,
+    precisions: Precisions = "fp32,fp16,int8",
+    data: Annotated[
+        Path | None, option("--data", help="Labelled images, for accuracy: folders, tar, parquet.", metavar="DIR")
+    ] = None,
+    limit: Annotated[int | None, option("--limit", help="Use N of them, evenly spread over classes.", min=1)] = None,
+    batch_size: Annotated[
+        int | None, option("--batch-size", help="Images a batch, for accuracy only.  [default: by runtime]", min=1)
+    ] = None,
+    runs: Annotated[
+        int | None,
+        option("--runs", help="Timed runs of each row.  [default: 1000; with --target-ci at least 250]", min=1),
+    ] = None,
+    processes: Annotated[
+        int, option("--processes", help="Fresh processes that each row is timed in, one after the other.", min=1)
+    ] = 5,
+    target_ci: Annotated[
+        str | None,
+        option("--target-ci", help="Time until each mean is known to within this, as 1%.", metavar="PERCENT"),
+    ] = None,
+    max_time: Annotated[float, option("--max-time", help="Seconds after which --target-ci gives up.")] = 600.0,
+    warmup: Annotated[
+        int | None,
+        option("--warmup", help="Untimed runs of each row before them.  [default: until it has settled]", min=0),
+    ] = None,
+    scenario: Annotated[
+        Scenario | None, option("--scenario", help="Let MLPerf's load generator drive each row too.")
+    ] = None,
+    baseline: Annotated[
+        str, option("--baseline", help="A name, a TOML file, or: measured.", metavar="NAME|FILE")
+    ] = "resnet18-t4",
+    reference: Annotated[
+        str | None, option("--reference", help="Model to judge .onnx files by.", metavar="MODEL")
+    ] = None,
+    out: Annotated[
+        Path | None, option("--out", help="The run directory.  [default: runs/TIME-NAME]", metavar="DIR")
+    ] = None,
+    resume: Annotated[
+        Path | None, option("--resume", help="Go on with an interrupted run, as it was begun.", metavar="RUN")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 where a row is unavailable too.")] = False,
+    calibration: Calibration = None,
+    calibration_images: CalibrationImages = None,
+    calibration_method: Method = None,
+    recipe: Recipes = None,
+    build_repeats: Repeats = 1,
+    arch: Arch = None,
+    weights: Weights = None,
+    random_weights: RandomWeights = False,
+    trust_pickle: TrustPickle = False,
+    input_size: InputSize = None,
+    resize: Resize = None,
+    interpolation: Interp = None,
+    mean: Mean = None,
+    std: Std = None,
+    preprocess: Preprocessed = None,
+    threads: Threads = None,
+    timeout: Timeout = 300.0,
+    cache_dir: CacheDir = None,
+) -> None:
+    """Measure every precision on every runtime, score them, and keep everything in a run directory.
+
+    Example: rtbench compare model.pt --runtimes torch,ort --data /data/imagenet/val
+    """
+    if resume and context.obj is None:
+        _resume(context, resume)
+        return
+    from rtbench import api
+    from rtbench.images.sample import ARCH
+    from rtbench.options import CalibrationOptions
+    from rtbench.report.table import render_table
+
+    resumed: Path | None = context.obj
+    place = resumed or out or api.default_run_path(models[0] if models else ARCH)
+    with progress_bar() as progress:
+        run = api.compare(
+            *models or (),
+            runtimes=parse_names(runtimes) if runtimes else None,
+            precisions=parse_precisions(precisions),
+            data=data,
+            limit=limit,
+            batch_size=batch_size,
+            runs=runs,
+            processes=processes,
+            target_ci=parse_percent("--target-ci", target_ci) if target_ci else None,
+            max_time_s=max_time,
+            warmup=warmup,
+            scenario=scenario,
+            baseline=baseline,
+            reference=reference,
+            out=place,
+            resume=resumed is not None,
+            options=model_options(
+                arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std, preprocess
+            ),
+            calibration=CalibrationOptions(folder=calibration, images=calibration_images, method=calibration_method),
+            engines=engine_options(recipe, build_repeats),
+            threads=threads,
+            timeout_s=timeout,
+            cache_dir=cache_dir,
+            progress=progress,
+            command=("rtbench", *sys.argv[1:]),
+        )
+    show(render_table(run))
+    say(f"Everything is kept in {place}; {place / 'report.html'} shows it.")
+    context.exit(_exit_code(run, strict=strict))
+
+
+def _resume(context: typer.Context, run: Path) -> None:
+    """Run the command again that `run` was begun with, in the folder that it was begun in.
+
+    UsageError where options or models given now are not those given then.
+    """
+    import os
+
+    from rtbench.runs.directory import read_command
+
+    run = run.resolve()
+    arguments, folder = read_command(run)
+    begun = context.command.make_context("compare", arguments[1:], obj=run)
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        said = context.get_parameter_source(name)
+        if name != "resume" and said and said.name == "COMMANDLINE" and context.params[name] != begun.params[name]:
+            raise UsageError(
+                f"{parameter.opts[0]} is {context.params[name]}, and {begun.params[name]} when {run} was begun",
+                "leave it out, or start a new run",
+            )
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise UsageError(f"{run} was begun in {folder}: {error.strerror}", "start a new run") from None
+    with begun:
+        context.command.invoke(begun)
+
+
+for command in (report, diff, history):
+    app.command()(command)
+
+
+@app.command("gpu-check")
+def gpu_check(run: Annotated[Path, typer.Argument(metavar="RUN", help="What make gpu-check has measured.")]) -> None:
+    """Judge a run of every runtime on a GPU, PASS or FAIL a line, before its figures are believed.
+
+    Example: rtbench gpu-check runs/gpu-check
+    """
+    from rtbench.review.gpu_check import judge_gpu_run
+    from rtbench.runs.directory import read_run
+
+    verdicts = judge_gpu_run(read_run(run))
+    typer.echo("\n".join(map(str, verdicts)))
+    if not all(verdict.passed for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine can run: each runtime OK, or why not and what would mend it.
+
+    Example: rtbench doctor
+    """
+    from rtbench.compare.doctor import examine
+    from rtbench.measure.environment import available_cores, read_environment
+    from rtbench.report.findings import render_findings
+
+    with progress_bar() as progress:
+        findings = examine(progress)
+    show(render_findings(findings, read_environment(available_cores())))
+
+
+app.add_typer(cache, name="cache")
+
+
+def main() -> None:
+    """Run the command line; an RtbenchError becomes one sentence on stderr and an exit code."""
+    try:
+        app()
+    except UsageError as error:
+        _fail(error, 2)
+    except RtbenchError as error:
+        _fail(error, 1)
+
+
+def _fail(error: RtbenchError, code: int) -> None:
+    typer.echo(f"rtbench: {error}", err=True)
+    sys.exit(code)
+
+
+def _exit_code(run: Run, *, strict: bool) -> int:
+    if not run.complete:
+        return INTERRUPTED
+    bad = {"failed", "invalid"} | ({"unavailable"} if strict else set())
+    return int(any(row.status in bad for row in run.rows))

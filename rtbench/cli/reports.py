@@ -1,0 +1,103 @@
+"""The commands that read run directories and measure nothing: report, diff, history."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rtbench.cli.options import Output, option
+from rtbench.cli.output import deliver, say
+from rtbench.terms import DiffFormat, HistoryFormat, ReportFormat
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    format: Annotated[ReportFormat, option("--format", help="How to render it.")] = "table",
+    output: Output = None,
+) -> None:
+    """Render a finished run again, without measuring.
+
+    Example: rtbench report runs/20261124-120000-resnet18 --format markdown
+    """
+    from rtbench.report.evidence import read_evidence
+    from rtbench.report.html import render_html
+    from rtbench.report.markdown import render_markdown
+    from rtbench.report.table import render_table
+    from rtbench.report.tidy_csv import render_csv
+    from rtbench.runs.directory import read_run
+
+    record = read_run(run)
+    match format:
+        case "table":
+            deliver(render_table(record), output)
+        case "markdown":
+            deliver(render_markdown(record), output)
+        case "csv":
+            deliver(render_csv(record), output)
+        case "json":
+            deliver(record.model_dump_json(indent=2) + "\n", output)
+        case "html":
+            deliver(render_html(record, read_evidence(run, record)), output)
+
+
+def diff(
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="The run before: its directory, or repeats in one.")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="The run after.")],
+    fail_on: Annotated[
+        str | None,
+        option("--fail-on", help="Exit 1 past these budgets, as latency:5%,accuracy:0.5pp,size:1%.", metavar="BUDGETS"),
+    ] = None,
+    format: Annotated[DiffFormat, option("--format", help="How to render it.")] = "table",
+    output: Output = None,
+) -> None:
+    """Say row by row what changed between two runs, and whether the difference is real.
+
+    Example: rtbench diff runs/before runs/after --fail-on latency:5%,accuracy:0.5pp
+    """
+    from rtbench.report.changes import render_diff, render_diff_markdown
+    from rtbench.review.diff import diff as compare_runs
+    from rtbench.review.diff import read_side
+    from rtbench.review.gate import exceeded, parse_budgets
+
+    budgets = parse_budgets(fail_on) if fail_on is not None else {}
+    found = compare_runs(read_side(run_a), read_side(run_b))
+    match format:
+        case "table":
+            deliver(render_diff(found), output)
+        case "markdown":
+            deliver(render_diff_markdown(found), output)
+        case "json":
+            deliver(found.model_dump_json(indent=2) + "\n", output)
+    tripped = exceeded(found, budgets)
+    for sentence in tripped:
+        typer.echo(sentence, err=True)
+    if tripped:
+        raise typer.Exit(1)
+
+
+def history(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where run directories lie, at any depth.")] = Path(
+        "runs"
+    ),
+    format: Annotated[HistoryFormat, option("--format", help="How to render it.")] = "table",
+    output: Output = None,
+) -> None:
+    """List all runs under a folder over time, with the changes between them that are real.
+
+    Example: rtbench history runs --format html --output history.html
+    """
+    from rtbench.report.trends import render_history, render_history_page
+    from rtbench.review.history import history as read_history
+
+    found = read_history(folder)
+    for sentence in found.skipped:
+        say(f"skipped: {sentence}")
+    match format:
+        case "table":
+            deliver(render_history(found), output)
+        case "html":
+            deliver(render_history_page(found), output)
+        case "json":
+            deliver(found.model_dump_json(indent=2) + "\n", output)

@@ -1,0 +1,178 @@
+"""Accuracy of a comparison's rows: predictions kept as they come, then counted and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from rtbench.compare.plan import PlannedRow
+from rtbench.compare.prepare import Prepared
+from rtbench.errors import InvalidOutput
+from rtbench.images.ground_truth import imagenet_wnids
+from rtbench.images.image_set import ImageSet
+from rtbench.measure.accuracy import CPU_BATCH, GPU_BATCH, TOP, Predictions, flipped, score_predictions
+from rtbench.runs.directory import RunDirectory
+from rtbench.scores.baselines import is_torch_fp32
+
+FREE_BATCH = frozenset({"state_dict", "onnx", "fake"})
+"""Formats known to take any batch where their artifact says so; the others are given single images."""
+FOLDER_LABELS = frozenset({"wnid", "index", "folder order"})
+
+
+class Labelled:
+    """The labelled images of one model, in order, and which of them can be read."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        files = prepared.image_set.files
+        self.indices = prepared.image_set.labelled
+        self.names = [files[index].name for index in self.indices]
+        self.labels = [label for index in self.indices if (label := files[index].label) is not None]
+        self._unreadable = prepared.images.unreadable
+
+    def readable(self, first: int) -> list[int]:
+        """Positions from `first` on of images that can be read."""
+        return [at for at in range(first, len(self.indices)) if self.indices[at] not in self._unreadable]
+
+    def unreadable_in(self, count: int) -> int:
+        return sum(index in self._unreadable for index in self.indices[:count])
+
+
+class _Keeping:
+    """Appends predictions to the run directory as they come, unreadable images between them unanswered."""
+
+    def __init__(self, row: PlannedRow, directory: RunDirectory, images: Labelled) -> None:
+        self._row, self._directory, self._images = row, directory, images
+        self._top = min(TOP, row.prepared.model.classes)
+        self.done = len(self.predictions())
+        self.left = images.readable(self.done)
+        self._answered = 0
+
+    def add(self, batch: Predictions) -> None:
+        positions = self.left[self._answered : self._answered + len(batch)]
+        self._answered += len(batch)
+        self._append(positions, batch, positions[-1] + 1)
+
+    def finish(self) -> None:
+        total = len(self._images.indices)
+        if self.done < total:
+            self._append([], Predictions.unanswered(0, self._top), total)
+
+    def predictions(self) -> Predictions:
+        """What the run directory has, which is all there is however an interrupt fell."""
+        images, classes = self._images, self._row.prepared.model.classes
+        return self._directory.read_predictions(self._row.id, images.names, images.labels, classes)
+
+    def _append(self, positions: Sequence[int], batch: Predictions, upto: int) -> None:
+        part = Predictions.unanswered(upto - self.done, self._top)
+        here = np.array(positions, dtype=np.intp) - self.done
+        part.classes[here], part.confidences[here] = batch.classes, batch.confidences
+        names, labels = self._images.names[self.done : upto], self._images.labels[self.done : upto]
+        self._directory.append_predictions(self._row.id, names, labels, part)
+        self.done = upto
+
+
+def predict_row(
+    row: PlannedRow, directory: RunDirectory, batch_size: int | None, progress: Callable[[int, int], None]
+) -> None:
+    """Predict those labelled images that the run directory does not have of this row yet.
+
+    What is known by then stays with the row however this ends. InvalidOutput where outputs are not finite.
+    """
+    images = Labelled(row.prepared)
+    if not images.indices:
+        return
+    assert row.worker
+    keeping = _Keeping(row, directory, images)
+    chosen = [images.indices[position] for position in keeping.left]
+
+    def on_progress(batch: Predictions) -> None:
+        keeping.add(batch)
+        progress(keeping.done, len(images.indices))
+
+    try:
+        if chosen:
+            row.batch_size = _batch_size(row, batch_size, chosen)
+            row.worker.call("predict", chosen, row.batch_size, on_progress=on_progress)
+        keeping.finish()
+    finally:
+        row.predictions = keeping.predictions()
+    unanswered = int((row.predictions.classes[:, 0] < 0).sum()) - images.unreadable_in(len(row.predictions))
+    if unanswered:
+        raise InvalidOutput(f"output has NaN or infinity for {unanswered} of {len(images.indices)} images")
+
+
+def _batch_size(row: PlannedRow, asked: int | None, chosen: Sequence[int]) -> int:
+    """The size asked for or the default, 1 where the artifact takes no batch or answers it differently."""
+    artifact = row.record.artifact
+    assert artifact and row.worker
+    by_default = CPU_BATCH.get(row.choice.runtime.name, 1) if row.choice.device == "cpu" else GPU_BATCH
+    size = min(asked or by_default, len(chosen))
+    if size == 1:
+        return 1
+    if not (artifact.dynamic_batch and artifact.format in FREE_BATCH):
+        if asked:
+            row.warn(f"takes no batches, so --batch-size {asked} was not used")
+        return 1
+    if not row.worker.call("batches_agree", chosen[:size], row.record.precision):
+        row.warn(f"answers a batch of {size} differently from single images, so they were evaluated one by one")
+        return 1
+    return size
+
+
+def score_accuracy(rows: Sequence[PlannedRow], directory: RunDirectory) -> None:
+    """Give every row its accuracy, and keep the images whose class is not that of the model's own row."""
+    for row in rows:
+        if row.predictions is None or not len(row.predictions) or row.record.status != "ok":
+            continue
+        own = next((other for other in rows if _is_own(other, row)), None)
+        images = Labelled(row.prepared)
+        row.update(
+            accuracy=score_predictions(
+                row.predictions,
+                np.array(images.labels, dtype=np.int32),
+                own.predictions if own else None,
+                unreadable=images.unreadable_in(len(row.predictions)),
+                batch_size=row.batch_size,
+                names=_class_names(row.prepared.image_set, row.prepared.model.classes),
+            )
+        )
+        if own and own is not row and own.predictions is not None:
+            _save_flipped(row.id, row.predictions, own.predictions, images, directory)
+
+
+def _is_own(other: PlannedRow, row: PlannedRow) -> bool:
+    """Whether `other` is the model's own row, for `row` to be compared with."""
+    return (
+        other.prepared is row.prepared
+        and is_torch_fp32(other.record)
+        and other.predictions is not None
+        and other.record.status == "ok"
+    )
+
+
+def _save_flipped(row: str, mine: Predictions, own: Predictions, images: Labelled, directory: RunDirectory) -> None:
+    count = min(len(mine), len(own))
+    mine, own = mine.first(count), own.first(count)
+    directory.save_flipped(
+        row,
+        (
+            (
+                images.names[at],
+                images.labels[at],
+                int(own.classes[at, 0]),
+                float(own.confidences[at]),
+                int(mine.classes[at, 0]),
+                float(mine.confidences[at]),
+            )
+            for at in np.flatnonzero(flipped(mine, own)).tolist()
+        ),
+    )
+
+
+def _class_names(images: ImageSet, classes: int) -> dict[int, str]:
+    """What to call the classes: their folders' names, else ImageNet's wnids where there are 1000."""
+    if images.labels in FOLDER_LABELS:
+        return {file.label: file.name.split("/")[0] for file in images.files if file.label is not None}
+    wnids = imagenet_wnids()
+    return dict(enumerate(wnids)) if classes == len(wnids) else {}

@@ -1,0 +1,268 @@
+"""What to measure: the models prepared, and the rows that runtimes and precisions make of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rtbench.compare.prepare import EXPORTED, Place, Prepared, Progress, prepare
+from rtbench.errors import InvalidOutput, RtbenchError, RuntimeUnavailable, UsageError
+from rtbench.measure.accuracy import Predictions
+from rtbench.measure.conditions import Observed
+from rtbench.measure.latency import Block
+from rtbench.options import CalibrationOptions, EngineOptions, ModelOptions
+from rtbench.records.run import Artifact, Row, Startup
+from rtbench.runtimes import RuntimeChoice, choose
+from rtbench.terms import Format, Precision, Scenario, Status
+from rtbench.worker import Worker
+
+DEFAULT_RUNTIMES = ("torch", "ort")
+GPU_RUNTIMES = ("torch", "ort", "trt")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many runs of each row are timed."""
+
+    runs: int = 1000
+    """All of them, or with `target_ci` the least."""
+    processes: int = 5
+    """Fresh processes that each row is timed in, one after the other; fewer where there are few runs."""
+    warmup: int | None = None
+    """Untimed runs before them; None: until the runtime has settled."""
+    target_ci: float | None = None
+    """Go on until the interval of every row's mean is within this fraction of it."""
+    max_time_s: float = 600.0
+    """Go on for that no longer than this."""
+    scenario: Scenario | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure and how."""
+
+    sources: tuple[str, ...]
+    runtimes: tuple[str, ...] | None
+    """None: all that can run each model's artifacts here."""
+    precisions: tuple[Precision, ...]
+    sampling: Sampling
+    baseline: str
+    place: Place
+    command: tuple[str, ...]
+    data: Path | None = None
+    limit: int | None = None
+    batch_size: int | None = None
+    """Images a batch in the accuracy pass; None: chosen for each row. Latency is always batch 1."""
+    reference: str | None = None
+    model: ModelOptions = field(default_factory=ModelOptions)
+    calibration: CalibrationOptions = field(default_factory=CalibrationOptions)
+    engines: EngineOptions = field(default_factory=EngineOptions)
+
+
+@dataclass
+class PlannedRow:
+    """A row under way: its record so far, and what only lives while it is measured."""
+
+    record: Row
+    prepared: Prepared
+    choice: RuntimeChoice
+    worker: Worker | None = None
+    predictions: Predictions | None = None
+    batch_size: int = 1
+    startups: list[Startup] = field(default_factory=list)
+    """One for each process that has opened the artifact."""
+    blocks: dict[int, Block] = field(default_factory=dict)
+    """By the number of their round."""
+    warmup_runs: int = 0
+    settled: bool | None = None
+    observed: Observed = field(default_factory=Observed)
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def live(self) -> bool:
+        return self.record.status == "ok"
+
+    @property
+    def timed_runs(self) -> int:
+        return sum(len(block.durations_ns) for block in self.blocks.values())
+
+    @property
+    def running(self) -> Worker:
+        assert self.worker
+        return self.worker
+
+    def attempt(self, step: Callable[[PlannedRow], None]) -> None:
+        """Take one step of a row that is still well; what goes wrong there is how the row ends."""
+        if not self.live:
+            return
+        try:
+            step(self)
+        except RuntimeUnavailable as error:
+            self.end("unavailable", str(error))
+        except InvalidOutput as error:
+            self.end("invalid", str(error))
+        except RtbenchError as error:
+            self.end("failed", str(error))
+
+    def update(self, **fields: Any) -> None:
+        self.record = self.record.model_copy(update=fields)
+
+    def add_startup(self, startup: Startup) -> None:
+        """Count one more opening; the record has the medians."""
+        self.startups.append(startup)
+        medians = {name: median(getattr(each, name) for each in self.startups) for name in Startup.model_fields}
+        self.update(startup=Startup(**medians))
+
+    def warn(self, warning: str) -> None:
+        self.update(warnings=[*self.record.warnings, warning])
+
+    def end(self, status: Status, reason: str) -> None:
+        self.update(status=status, reason=reason)
+        self.close()
+
+    def close(self) -> None:
+        if self.worker:
+            self.worker.close()
+            self.worker = None
+
+
+def require_some_row(choices: Sequence[RuntimeChoice], precisions: Sequence[Precision]) -> None:
+    if choices and not any(precision in choice.runtime.precisions for choice in choices for precision in precisions):
+        names = ", ".join(choice.written for choice in choices)
+        raise UsageError(
+            f"{names} cannot run {', '.join(precisions)}",
+            "torch runs models in fp32; add it to --precisions, or add ort",
+        )
+
+
+def prepare_all(plan: Plan, choices: Sequence[RuntimeChoice], progress: Progress) -> list[Prepared]:
+    formats = [
+        kind
+        for kind in EXPORTED
+        if any(choice.takes(kind, precision) for choice in choices for precision in plan.precisions)
+    ]
+    everything: list[Prepared] = []
+    for source in plan.sources:
+        prepared = prepare(
+            source,
+            plan.model,
+            plan.precisions,
+            plan.calibration,
+            plan.place,
+            progress,
+            data=plan.data,
+            limit=plan.limit,
+            reference=plan.reference,
+            formats=formats,
+            engines=plan.engines,
+        )
+        everything.append(_named_apart(prepared, everything))
+    return everything
+
+
+def _named_apart(prepared: Prepared, others: Sequence[Prepared]) -> Prepared:
+    """The same, under a name that no other model of this run has."""
+    taken = {other.model.name for other in others}
+    if prepared.model.name not in taken:
+        return prepared
+    name = next(
+        f"{prepared.model.name}-{number}"
+        for number in itertools.count(2)
+        if f"{prepared.model.name}-{number}" not in taken
+    )
+    prepared_again = dict(vars(prepared)) | {"model": prepared.model.model_copy(update={"name": name})}
+    return Prepared(**prepared_again)
+
+
+def plan_rows(
+    everything: Sequence[Prepared], choices: Sequence[RuntimeChoice], precisions: Sequence[Precision], *, gpu: bool
+) -> list[PlannedRow]:
+    rows: list[PlannedRow] = []
+    for prepared in everything:
+        own = list(choices) or _choices_for(prepared, gpu=gpu)
+        made = [
+            row
+            for choice in own
+            for precision in _precisions(prepared, precisions)
+            if precision in choice.runtime.precisions
+            for row in _plan_row(prepared, choice, precision, several=len(everything) > 1)
+        ]
+        if not made:
+            names = ", ".join(choice.written for choice in own)
+            raise UsageError(
+                f"{names} cannot run {prepared.model.source} in {', '.join(precisions)}",
+                "name a runtime for this kind of file with --runtimes, or leave that out",
+            )
+        rows += made
+    return rows
+
+
+def default_choices(*, gpu: bool) -> list[RuntimeChoice]:
+    return [choose(name, gpu=gpu) for name in (GPU_RUNTIMES if gpu else DEFAULT_RUNTIMES)]
+
+
+def _choices_for(prepared: Prepared, *, gpu: bool) -> list[RuntimeChoice]:
+    """The default runtimes, or for a file that only one kind of runtime runs, that one."""
+    only = {"fake": "fake", "engine": "trt"}.get(prepared.artifacts[0].format)
+    return [choose(only, gpu=gpu)] if only else default_choices(gpu=gpu)
+
+
+def _precisions(prepared: Prepared, asked: Sequence[Precision]) -> Sequence[Precision]:
+    """Those asked for; a file that is itself an artifact has the one that it has."""
+    direct = [artifact.precision for artifact in prepared.artifacts if "file" in artifact.made_from]
+    return direct or asked
+
+
+def _plan_row(prepared: Prepared, choice: RuntimeChoice, precision: Precision, *, several: bool) -> list[PlannedRow]:
+    """The row of one runtime and precision, several where an engine was built repeatedly, none where the
+    runtime has nothing to run of this model."""
+    name = f"{choice.written}/{precision}"
+    ends: list[tuple[str, Artifact | None, Status, str | None]] = []
+    for artifact in prepared.artifacts:
+        if artifact.precision == precision and choice.takes(artifact.format, precision):
+            number = artifact.build.number if artifact.build else 1
+            bad = artifact.check if artifact.check and artifact.check.status != "ok" else None
+            end: tuple[Status, str | None] = (bad.status, f"artifact {bad.reason}") if bad else ("ok", None)
+            ends.append((name if number == 1 else f"{name}#{number}", artifact, *end))
+    if not ends:
+        missing: tuple[tuple[Status, Mapping[tuple[Format, Precision], str]], ...] = (
+            ("failed", prepared.failures),
+            ("unavailable", prepared.unavailable),
+        )
+        for status, reasons in missing:
+            for (kind, each), reason in reasons.items():
+                if each == precision and choice.takes(kind, each):
+                    ends.append((name, None, status, reason))
+    return [
+        PlannedRow(
+            Row(
+                id=f"{prepared.model.name}/{row_name}" if several else row_name,
+                model=prepared.model.name,
+                runtime=choice.written,
+                provider=None,
+                device=None,
+                precision=precision,
+                status=status,
+                reason=reason,
+                artifact=artifact,
+                warnings=_artifact_warnings(artifact),
+            ),
+            prepared,
+            choice,
+        )
+        for row_name, artifact, status, reason in ends
+    ]
+
+
+def _artifact_warnings(artifact: Artifact | None) -> list[str]:
+    if artifact and artifact.calibration and artifact.calibration.evaluation_images:
+        count = artifact.calibration.images
+        return [f"calibrated with {count} of the images that accuracy is measured on; give --calibration DIR"]
+    return []

@@ -1,0 +1,202 @@
+"""The comparison: every planned row in its own process, measured side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+from rtbench.compare.evaluate import predict_row, score_accuracy
+from rtbench.compare.plan import Plan, PlannedRow, default_choices, plan_rows, prepare_all, require_some_row
+from rtbench.compare.prepare import Prepared, Progress
+from rtbench.compare.resume import INTERRUPTED, take_blocks, take_up
+from rtbench.compare.timing import Timing, compare_latencies, summarise
+from rtbench.errors import InvalidOutput, UsageError
+from rtbench.measure.conditions import Monitor
+from rtbench.measure.environment import find_gpu, read_environment
+from rtbench.measure.fidelity import judge, require_outputs, require_varied
+from rtbench.records.run import Comparison, Dataset, Latency, Row, Run
+from rtbench.runs.directory import RunDirectory
+from rtbench.runtimes import UNPROVEN, choose
+from rtbench.scores.baselines import MEASURED, is_torch_fp32, load_baseline, measured_baseline
+from rtbench.scores.normalise import score_rows, torch_row_for
+from rtbench.worker import Worker
+
+
+def compare(plan: Plan, directory: RunDirectory, progress: Progress) -> Run:
+    """Measure every row and keep everything in the run directory, or go on with what is kept there.
+
+    UsageError comes before anything is measured. A row's failure is that row's alone. Ctrl-C
+    ends the measuring and keeps what is measured: the run returned is then not `complete`.
+    """
+    baseline = load_baseline(plan.baseline)
+    gpu = find_gpu() is not None
+    choices = [choose(name, gpu=gpu) for name in plan.runtimes or ()]
+    require_some_row(choices, plan.precisions)
+    everything = prepare_all(plan, choices or default_choices(gpu=gpu), progress)
+    rows = plan_rows(everything, choices, plan.precisions, gpu=gpu)
+    if plan.baseline == MEASURED and not any(is_torch_fp32(row.record) for row in rows):
+        raise UsageError("there is no torch/fp32 row to be the measured baseline", "add torch to --runtimes")
+    run = Run(
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        command=list(plan.command),
+        complete=False,
+        environment=read_environment(plan.place.threads),
+        models=[prepared.model for prepared in everything],
+        baseline=baseline,
+        dataset=_dataset(everything[0]),
+        rows=[row.record for row in rows],
+    )
+    if directory.kept:
+        run = take_up(directory.kept, run, rows, plan.sampling, directory)
+    return _Measuring(plan, rows, directory, run, progress).run_all()
+
+
+def _dataset(prepared: Prepared) -> Dataset:
+    images = prepared.image_set
+    return Dataset(
+        source=images.source,
+        images=len(images.files),
+        labelled=len(images.labelled),
+        classes=images.classes,
+        labels=images.labels,
+        fingerprint=prepared.images.fingerprint,
+        available=images.available,
+        unreadable=list(prepared.images.unreadable.values()),
+        sample=images.sample,
+    )
+
+
+class _Measuring:
+    def __init__(
+        self, plan: Plan, rows: list[PlannedRow], directory: RunDirectory, run: Run, progress: Progress
+    ) -> None:
+        self._plan, self._rows, self._directory, self._progress = plan, rows, directory, progress
+        self._run = run
+        self._compared_of: list[tuple[str, Latency | None]] = []
+        self._comparisons: tuple[list[Comparison], set[str]] = [], set()
+
+    def run_all(self) -> Run:
+        finished = False
+        self._save(complete=False)
+        try:
+            monitor = Monitor(gpu=self._run.environment.gpu is not None)
+            with self._worker("rtbench.measure.yardstick:Yardstick", "yardstick") as yardstick:
+                Timing(
+                    self._live(), self._plan.sampling, self._directory, monitor, self._progress, self._open, yardstick
+                ).run()
+            self._summarise()
+            for row in self._live():
+                self._save(complete=False)
+                row.attempt(self._predict)
+                row.close()
+                score_accuracy(self._rows, self._directory)
+            finished = True
+        except KeyboardInterrupt:
+            take_blocks(self._live(), self._plan.sampling, self._directory)
+            score_accuracy(self._rows, self._directory)
+            self._end_interrupted()
+        finally:
+            for row in self._rows:
+                row.close()
+            self._summarise()
+        return self._save(complete=finished)
+
+    def _summarise(self) -> None:
+        for row in self._live():
+            if row.blocks:
+                summarise(row, self._run.environment)
+
+    def _live(self) -> list[PlannedRow]:
+        return [row for row in self._rows if row.live]
+
+    def _worker(self, host: str, name: str) -> Worker:
+        place = self._plan.place
+        return Worker(host, log=self._directory.log(name), timeout_s=place.timeout_s, threads=place.threads)
+
+    def _open(self, row: PlannedRow) -> None:
+        """Open the row's artifact in a fresh process; the first time, see what it is and whether it is right."""
+        row.close()
+        prepared, place = row.prepared, self._plan.place
+        row.worker = self._worker("rtbench.measure.sessions:SessionHost", row.id)
+        info, startup = row.worker.call(
+            "open",
+            row.choice.runtime.name,
+            row.choice.device,
+            row.record.artifact,
+            prepared.model,
+            prepared.images.path,
+            place.threads,
+            self._plan.model.trust_pickle,
+        )
+        row.add_startup(startup)
+        if row.record.provider is not None:
+            return
+        side, classes = prepared.model.preprocessing.input_size, prepared.model.classes
+        row.update(
+            provider=info.provider,
+            device=info.device,
+            settings=info.settings,
+            placement=info.placement,
+            warnings=[*row.record.warnings, *info.warnings, *([UNPROVEN] if info.device == "cuda" else [])],
+            timed=f"(1, 3, {side}, {side}) float32 in host memory to (1, {classes}) float32 logits in host memory",
+        )
+        if row.record.fidelity is None:
+            self._check(row)
+
+    def _check(self, row: PlannedRow) -> None:
+        prepared = row.prepared
+        outputs = row.running.call("logits", prepared.fidelity_indices, on_progress=self._report(f"check {row.id}"))
+        require_outputs(outputs, len(prepared.fidelity_indices), prepared.model.classes)
+        if prepared.reference is not None:
+            status, fidelity = judge(prepared.reference, outputs, row.record.precision)
+            row.update(fidelity=fidelity)
+            if status == "invalid":
+                raise InvalidOutput(fidelity.verdict)
+        else:
+            require_varied(outputs)
+
+    def _predict(self, row: PlannedRow) -> None:
+        if row.worker is None:
+            self._open(row)
+        row.running.resume()
+        predict_row(row, self._directory, self._plan.batch_size, self._report(f"accuracy of {row.id}"))
+
+    def _end_interrupted(self) -> None:
+        for row in self._live():
+            labelled, predicted = len(row.prepared.image_set.labelled), len(row.predictions or ())
+            if not row.timed_runs:
+                row.end("failed", INTERRUPTED)
+            elif row.timed_runs < self._plan.sampling.runs:
+                row.warn(f"interrupted after {row.timed_runs} of {self._plan.sampling.runs} runs")
+            elif not predicted and labelled:
+                row.warn("interrupted before its accuracy was measured")
+            elif predicted < labelled:
+                row.warn(f"interrupted: its accuracy is that of the first {predicted} of {labelled} images")
+
+    def _report(self, what: str) -> Callable[[int, int], None]:
+        return lambda done, total: self._progress(what, done, total)
+
+    def _compare(self, records: list[Row]) -> tuple[list[Comparison], set[str]]:
+        """Those of the rows that are still well, computed again only where these or their latencies are others."""
+        timed = [(row.id, row.record.latency) for row in self._live()]
+        if timed != self._compared_of:
+            self._comparisons = compare_latencies(
+                self._rows, self._run.environment, lambda row: torch_row_for(row, records)
+            )
+            self._compared_of = timed
+        return self._comparisons
+
+    def _save(self, *, complete: bool) -> Run:
+        records = [row.record for row in self._rows]
+        baseline = self._run.baseline
+        if self._plan.baseline == MEASURED:
+            baseline = measured_baseline(records, self._run.environment.cpu)
+        sample = self._run.dataset is not None and self._run.dataset.sample
+        comparisons, lead = self._compare(records)
+        records = [row.model_copy(update={"leads": row.id in lead}) for row in records]
+        scored = score_rows(records, baseline, self._run.environment, comparisons, score_accuracy=not sample)
+        run = self._run.model_copy(
+            update={"rows": scored, "baseline": baseline, "comparisons": comparisons, "complete": complete}
+        )
+        self._directory.save(run)
+        return run

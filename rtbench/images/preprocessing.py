@@ -1,0 +1,40 @@
+"""The recipe of an input, and its last step: a crop of whole numbers to normalised float32."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtbench.images.cropping import FINE, Pixels
+from rtbench.records.run import Preprocessing
+
+RESNET = Preprocessing(
+    input_size=224,
+    resize=256,
+    interpolation="bilinear",
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    source="ImageNet default",
+)
+"""The baseline document's own recipe, used where nothing else is known."""
+
+
+def tf_recipe(recipe: Preprocessing) -> Preprocessing:
+    """The baseline document's TensorFlow recipe, for the input size of `recipe`."""
+    return RESNET.model_copy(
+        update={
+            "preprocess": "tf",
+            "input_size": recipe.input_size,
+            "resize": round(recipe.input_size * RESNET.resize / RESNET.input_size),
+            "source": "the baseline's TensorFlow recipe, by --preprocess tf",
+        }
+    )
+
+
+def normalise(pixels: Pixels, recipe: Preprocessing) -> NDArray[np.float32]:
+    """Pixels (N, H, W, 3) to the model's input: float32, contiguous (N, 3, H, W)."""
+    scaled = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32)
+    scaled /= np.float32(255 if pixels.dtype == np.uint8 else 255 * FINE)
+    scaled -= np.asarray(recipe.mean, dtype=np.float32).reshape(3, 1, 1)
+    scaled /= np.asarray(recipe.std, dtype=np.float32).reshape(3, 1, 1)
+    return scaled

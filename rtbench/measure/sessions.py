@@ -1,0 +1,146 @@
+"""What runs in a row's worker process: one artifact on one runtime, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtbench.images import preprocessing
+from rtbench.images.crops import Crops
+from rtbench.measure import latency
+from rtbench.measure.accuracy import Predictions, predict_batch
+from rtbench.measure.fidelity import within_rounding
+from rtbench.records.run import Artifact, MlPerf, Model, Startup
+from rtbench.runtimes import Clock, Session, SessionInfo, load_runtime
+from rtbench.terms import Precision
+
+REPORT_NS = 100_000_000
+
+
+class SessionHost:
+    """Hosts a session; the parent's calls come in the order open, logits, batches_agree, predict, stage, time_block."""
+
+    _session: Session
+
+    def __init__(self, report: Callable[..., None]) -> None:
+        self._report = report
+
+    def open(
+        self,
+        runtime: str,
+        device: str,
+        artifact: Artifact,
+        model: Model,
+        images: Path,
+        threads: int,
+        trust_pickle: bool,
+    ) -> tuple[SessionInfo, Startup]:
+        """Load the artifact and run it once, each timed for what it takes to begin."""
+        self._recipe = model.preprocessing
+        self._crops = Crops(images)
+        first = self._normalised([0])
+        module = load_runtime(runtime)
+        clock = latency.host_clock
+        start = clock()
+        self._session = module.open_session(artifact, model, device, threads, trust_pickle)
+        loaded = clock()
+        latency.time_block(self._session, first, 0, 1, clock)
+        return self._session.info, Startup(load_ms=(loaded - start) / 1e6, first_run_ms=(clock() - loaded) / 1e6)
+
+    def open_unoptimised(self, artifact: Artifact, model: Model, images: Path, threads: int) -> None:
+        """Open an ONNX artifact with ONNX Runtime's graph optimisations off: the graph as it was written."""
+        from rtbench.runtimes.ort import OrtSession
+
+        self._session = OrtSession(artifact.path, "cpu", threads, optimise=False)
+        self._recipe = model.preprocessing
+        self._crops = Crops(images)
+
+    def logits(self, indices: Sequence[int]) -> NDArray[np.float32]:
+        """Outputs for these images of the cache, one at a time: (N, classes)."""
+        outputs = []
+        for done, index in enumerate(indices):
+            outputs.append(self._infer([index]))
+            self._report(done + 1, len(indices))
+        return np.concatenate(outputs)
+
+    def predict(self, indices: Sequence[int], batch_size: int) -> None:
+        """Report the Predictions of these images as they come, a few batches at once: each report wakes the
+        parent, on a core that inference is using."""
+        batches: list[Predictions] = []
+        told = latency.host_clock()
+        for start in range(0, len(indices), batch_size):
+            batches.append(predict_batch(self._infer(indices[start : start + batch_size])))
+            if latency.host_clock() - told >= REPORT_NS or start + batch_size >= len(indices):
+                self._report(Predictions.join(batches))
+                batches, told = [], latency.host_clock()
+
+    def batches_agree(self, indices: Sequence[int], precision: Precision) -> bool:
+        """Whether these images give, in one batch, what they give singly, up to rounding."""
+        together = self._infer(indices)
+        alone = np.concatenate([self._infer([index]) for index in indices])
+        return together.shape == alone.shape and within_rounding(together, alone, precision)
+
+    def stage(self, index: int) -> None:
+        """Make this image the input that is timed."""
+        self._input = self._normalised([index])
+
+    def warm_up(self, runs: int | None) -> tuple[int, bool | None]:
+        """Run `runs` times untimed, or until the runtime has settled: how often, and whether it has."""
+        if runs is None:
+            with _undisturbed():
+                return latency.warm_up(self._session, self._input, self._clock)
+        self.time_block(runs, 0)
+        return runs, None
+
+    def time_block(self, untimed: int, runs: int) -> latency.Timed:
+        """One block of runs, by one clock."""
+        with _undisturbed():
+            return latency.time_block(self._session, self._input, untimed, runs, self._clock)
+
+    def run_mlperf(self, runs: int) -> MlPerf:
+        from rtbench.measure.mlperf import run_single_stream
+
+        with _undisturbed():
+            return run_single_stream(self._session, self._input, runs)
+
+    def close(self) -> None:
+        if hasattr(self, "_session"):
+            self._session.close()
+
+    @property
+    def _clock(self) -> Clock:
+        return self._session.scripted_clock or latency.host_clock
+
+    def _normalised(self, indices: Sequence[int]) -> NDArray[np.float32]:
+        return preprocessing.normalise(self._crops.take(indices), self._recipe)
+
+    def _infer(self, indices: Sequence[int]) -> NDArray[np.float32]:
+        self._session.bind(self._normalised(indices))
+        self._session.run()
+        return self._session.fetch()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Without Python's garbage collector, which would stop a run here and there."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class ProbeHost:
+    """Answers `doctor`: what one runtime can do on this machine."""
+
+    def __init__(self, report: Callable[..., None]) -> None:
+        pass
+
+    def probe(self, runtime: str, device: str) -> str:
+        return load_runtime(runtime).probe(device)

@@ -1,0 +1,78 @@
+"""A scripted classifier: what the fake runtime loads, for tests of everything around a network.
+
+A `.fake` file is JSON: how many classes, how long runs take by a scripted clock, and what goes wrong.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from rtbench import artifacts
+from rtbench.errors import UsageError
+from rtbench.images.preprocessing import RESNET
+from rtbench.options import ModelOptions
+from rtbench.records.run import Artifact, Model, Record
+from rtbench.terms import Precision
+
+
+class Fault(Record):
+    """What goes wrong, and in which step: after `after` calls of `run` where the step is `run`."""
+
+    how: Literal["raise", "exit", "kill", "hang", "eat", "nan", "unavailable"]
+    step: Literal["open", "run"] = "run"
+    after: int = 0
+
+
+class FakeScript(Record):
+    classes: int = 10
+    input_size: int = 8
+    precision: Precision = "fp32"
+    latency_ms: tuple[float, ...] = (1.0,)
+    """Durations by the scripted clock, taken in turn; empty for the real clock."""
+    noise: float = 0.0
+    """Standard deviation of what the fake runtime adds to the logits."""
+    fault: Fault | None = None
+
+    def logits(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, classes): the channel means of the input through a fixed random projection."""
+        projection = np.random.Generator(np.random.PCG64(7)).standard_normal((3, self.classes))
+        projected: NDArray[np.float32] = (batch.mean(axis=(2, 3)) @ projection).astype(np.float32)
+        return projected
+
+
+def read_script(path: Path) -> FakeScript:
+    try:
+        return FakeScript.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist", "name a model file or a torchvision model") from None
+    except ValidationError as error:
+        raise UsageError(f"{path} is no script for the fake runtime: {error.errors()[0]['msg']}", "mend it") from None
+
+
+def adopt(path: Path, script: FakeScript, options: ModelOptions) -> tuple[Model, Artifact]:
+    recipe = RESNET.model_copy(update={"input_size": script.input_size, "resize": script.input_size})
+    sha256 = artifacts.file_sha256(path)
+    model = Model(
+        name=path.stem,
+        source=str(path),
+        arch=None,
+        sha256=sha256,
+        parameters=None,
+        classes=script.classes,
+        preprocessing=options.override(recipe),
+    )
+    artifact = Artifact(
+        path=str(path),
+        format="fake",
+        precision=script.precision,
+        size_bytes=artifacts.size_on_disk(path),
+        sha256=sha256,
+        made_from={"file": str(path)},
+        tools={},
+    )
+    return model, artifact

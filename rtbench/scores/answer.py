@@ -1,0 +1,167 @@
+"""Which row to ship, in a sentence, from the figures that a run has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rtbench.records.run import Interval, Row, Run
+from rtbench.scores.normalise import torch_row_for
+
+TOLERANCE = 0.01
+"""What a row may lose of the accuracy of torch/fp32 and still be shipped: one point."""
+SHARES = {1 / 5: "a fifth", 1 / 4: "a quarter", 1 / 3: "a third", 1 / 2: "half", 2 / 3: "two thirds"}
+ALIKE = 0.03
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How right a row's answers are: top-1 where that means something, else agreement with the model."""
+
+    name: str
+    value: float
+    ci95: Interval | None
+
+
+def quality(run: Run, row: Row) -> Quality | None:
+    """None where nothing is known: not measured, no images, or weights that are random."""
+    sample = run.dataset is not None and run.dataset.sample
+    if row.status != "ok" or any(model.random_weights for model in run.models if model.name == row.model):
+        return None
+    if row.accuracy and not sample:
+        return Quality("top-1", row.accuracy.top1, row.accuracy.top1_ci95)
+    if row.fidelity and row.fidelity.judged:
+        return Quality("agreement", row.fidelity.top1_agreement, None)
+    return None
+
+
+def pareto_front(run: Run) -> list[Row]:
+    """The rows that no other beats in both latency and quality, fastest first.
+
+    Where no row has a quality, size stands in its place.
+    """
+    measured = measured_rows(run)
+    by_quality = any(quality(run, row) for row in measured)
+    front: list[Row] = []
+    best = float("-inf")
+    for row in sorted(measured, key=lambda each: (_mean(each), -_worth(run, each, by_quality))):
+        worth = _worth(run, row, by_quality)
+        if worth > best:
+            front.append(row)
+            best = worth
+    return front
+
+
+def measured_rows(run: Run) -> list[Row]:
+    return [row for row in run.rows if row.status == "ok" and row.latency and row.artifact]
+
+
+def shipped(run: Run) -> Row | None:
+    """The fastest row that loses at most TOLERANCE against its model's torch/fp32 row, where there is one."""
+    sound = [row for row in measured_rows(run) if _loss(run, row) <= TOLERANCE]
+    return min(sound, key=_mean, default=None)
+
+
+def answer(run: Run) -> str:
+    """The sentence on top of a report."""
+    row = shipped(run)
+    if row is None:
+        return "Nothing to ship: no row's latency was measured. The table says why."
+    so_far = "" if run.complete else "As far as this interrupted run went: "
+    figures = [text for text in (_speed(run, row), _rightness(run, row), _size(run, row)) if text]
+    if len(run.rows) == 1:
+        return f"{so_far}{row.id}, the only row: {', '.join(figures)}."
+    front = "on the Pareto front" if row in pareto_front(run) else "not on the Pareto front"
+    return f"{so_far}Ship {row.id}: {', '.join(figures)}; {front}."
+
+
+def rule(run: Run) -> str:
+    """How the answer was chosen, and what to mind before acting on it; empty where there is none."""
+    row = shipped(run)
+    if row is None:
+        return ""
+    name = next((found.name for row in run.rows if (found := quality(run, row))), None)
+    parts = ["Chosen: the fastest row"]
+    if name:
+        loses = f"{100 * TOLERANCE:g} point of {name}" + (" against torch/fp32" if name == "top-1" else "")
+        parts[0] += f" that loses at most {loses}"
+    parts[0] += "."
+    if row.latency and not row.latency.stable:
+        parts.append(f"Its latency is flagged unstable: {row.latency.warnings[0]}.")
+    if any(model.random_weights for model in run.models):
+        parts.append("Weights are random, so accuracy says nothing.")
+    elif name != "top-1":
+        parts.append("Accuracy was not measured on labelled images; give --data for that.")
+    return " ".join(parts)
+
+
+def points(difference: float) -> str:
+    """A difference of fractions in points, signed: -0.002 is `-0.2`."""
+    rounded = round(100 * difference, 1)
+    return f"{rounded:+.1f}" if rounded else "0.0"
+
+
+def _mean(row: Row) -> float:
+    assert row.latency
+    return row.latency.mean_ms
+
+
+def _worth(run: Run, row: Row, by_quality: bool) -> float:
+    found = quality(run, row)
+    if by_quality:
+        return found.value if found else float("-inf")
+    assert row.artifact
+    return -row.artifact.size_bytes
+
+
+def _loss(run: Run, row: Row) -> float:
+    own = quality(run, row)
+    if own is None:
+        return 0.0
+    if own.name == "agreement":
+        return 1 - own.value
+    reference = torch_row_for(row, run.rows)
+    best = quality(run, reference) if reference else None
+    return best.value - own.value if best else 0.0
+
+
+def _speed(run: Run, row: Row) -> str:
+    reference = torch_row_for(row, run.rows)
+    speed = row.scores.speedup_vs_torch if row.scores else None
+    if reference is None or reference is row or speed is None:
+        return f"{_mean(row):.3g} ms"
+    if abs(speed - 1) < ALIKE:
+        return f"as fast as {reference.id}"
+    return f"{speed:.1f}x faster than {reference.id}" if speed > 1 else f"{1 / speed:.1f}x slower than {reference.id}"
+
+
+def _rightness(run: Run, row: Row) -> str:
+    own = quality(run, row)
+    if own is None:
+        return ""
+    if own.name == "agreement":
+        assert row.fidelity
+        return f"agrees with the model on {own.value:.1%} of {row.fidelity.images} images"
+    difference = row.accuracy.difference if row.accuracy else None
+    if difference:
+        low, high = map(points, difference.top1_ci95)
+        return f"accuracy {points(difference.top1)} points [{low}, {high}]"
+    reference = torch_row_for(row, run.rows)
+    best = quality(run, reference) if reference and reference is not row else None
+    if best is None:
+        assert own.ci95
+        return f"top-1 {own.value:.1%} [{own.ci95[0]:.1%}, {own.ci95[1]:.1%}]"
+    return f"accuracy {points(own.value - best.value)} points"
+
+
+def _size(run: Run, row: Row) -> str:
+    assert row.artifact
+    reference = torch_row_for(row, run.rows)
+    if reference is None or reference is row or reference.artifact is None:
+        return f"{row.artifact.size_bytes / 2**20:.3g} MiB"
+    share = row.artifact.size_bytes / reference.artifact.size_bytes
+    if abs(share - 1) < ALIKE:
+        return "the same size"
+    for value, words in SHARES.items():
+        if abs(share - value) < ALIKE:
+            return f"{words} {'the' if words == 'half' else 'of the'} size"
+    return f"{share:.0%} of the size" if share < 1 else f"{share:.1f}x the size"

@@ -1,0 +1,66 @@
+"""Rows normalised by a baseline; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rtbench.records.run import Baseline, Comparison, Environment, Row, Scores
+from rtbench.scores.baselines import is_torch_fp32
+
+
+def score_rows(
+    rows: Sequence[Row],
+    baseline: Baseline | None,
+    environment: Environment,
+    comparisons: Sequence[Comparison] = (),
+    *,
+    score_accuracy: bool,
+) -> list[Row]:
+    """Rows with their scores; only measured rows that are `ok` get any.
+
+    `score_accuracy` is false where the labelled images are too few to be a score (the built-in sample).
+    """
+    return [
+        row.model_copy(update={"scores": _scores(row, rows, baseline, environment, comparisons, score_accuracy)})
+        if row.status == "ok" and row.latency and row.artifact
+        else row
+        for row in rows
+    ]
+
+
+def _scores(
+    row: Row,
+    rows: Sequence[Row],
+    baseline: Baseline | None,
+    environment: Environment,
+    comparisons: Sequence[Comparison],
+    score_accuracy: bool,
+) -> Scores:
+    assert row.latency and row.artifact
+    reference = torch_row_for(row, rows)
+    speedup = next((each for each in comparisons if reference and (each.row, each.to) == (row.id, reference.id)), None)
+    top1 = row.accuracy.top1 if row.accuracy and score_accuracy else None
+    return Scores(
+        size=baseline.size_mib / (row.artifact.size_bytes / 2**20) if baseline else None,
+        latency=baseline.latency_ms / row.latency.mean_ms if baseline else None,
+        accuracy=top1 / baseline.top1 if baseline and baseline.top1 and top1 is not None else None,
+        on_baseline_hardware=baseline is not None and _on_baseline_hardware(row, baseline, environment),
+        speedup_vs_torch=speedup.ratio if speedup else 1.0 if reference is row else None,
+        speedup_ci95=speedup.ci95 if speedup else None,
+    )
+
+
+def torch_row_for(row: Row, rows: Sequence[Row]) -> Row | None:
+    """The measured torch/fp32 row to compare `row` with: its own model's, else the run's only one."""
+    measured = [other for other in rows if other.latency and is_torch_fp32(other)]
+    own = [other for other in measured if other.model == row.model]
+    if own:
+        return own[0]
+    return measured[0] if len(measured) == 1 else None
+
+
+def _on_baseline_hardware(row: Row, baseline: Baseline, environment: Environment) -> bool:
+    if baseline.measured:
+        return True
+    gpu = environment.gpu
+    return bool(row.device == "cuda" and gpu and baseline.gpu and f" {baseline.gpu} " in f" {gpu.name} ")
