@@ -37,8 +37,8 @@ from rtbench.images.datasets import read_labelled
 from rtbench.images.preprocessing import RESNET, normalise
 from rtbench.images.sample import PREPROCESSING, build_network, weights_file
 from rtbench.measure.environment import available_cores, read_environment
-from rtbench.records.run import Preprocessing
-from rtbench.runs.directory import read_run
+from rtbench.records.model import Preprocessing
+from rtbench.runs.result import read_run
 
 FEW, MANY = 5_000, 50_000
 ROWS = ("torch/fp32", "ort/fp32", "ort/fp16", "ort/int8")

@@ -30,8 +30,9 @@ from PIL import Image
 from torch import nn
 
 from rtbench.measure.environment import available_cores, read_environment
-from rtbench.review.diff import Change, Side, diff, read_side
+from rtbench.review.diff import Change, diff
 from rtbench.review.gate import exceeded, parse_budgets
+from rtbench.review.sides import Side, read_side
 
 ROW = "ort/fp32"
 LAYERS, MORE_LAYERS = 39, 43

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from rtbench.records.run import Run
-from rtbench.runs.directory import read_run
+from rtbench.runs.result import read_run
 
 HARMS = {
     "is killed by SIGKILL": signal.SIGKILL,

@@ -19,7 +19,8 @@ import psutil
 
 from rtbench.measure.accuracy import CPU_BATCH
 from rtbench.measure.environment import available_cores
-from rtbench.runs.directory import file_name, read_run
+from rtbench.runs.csv_lines import file_name
+from rtbench.runs.result import read_run
 from rtbench.runtimes import load_runtime
 
 PAUSE_EVERY_S, SLICE_S = 3.0, 1.0

@@ -34,9 +34,13 @@ from rtbench.measure import latency
 from rtbench.measure.conditions import disturbances
 from rtbench.measure.environment import available_cores, read_environment
 from rtbench.models.fake_model import FakeScript
-from rtbench.records.run import Artifact, MlPerf, Model, Run
-from rtbench.review.diff import diff, read_side
-from rtbench.runs.directory import read_blocks, read_run
+from rtbench.records.measurement import MlPerf
+from rtbench.records.model import Artifact, Model
+from rtbench.records.run import Run
+from rtbench.review.diff import diff
+from rtbench.review.sides import read_side
+from rtbench.runs.result import read_run
+from rtbench.runs.samples import read_blocks
 from rtbench.runtimes.fake import FakeSession
 from rtbench.stats import DISTURBED_QUANTILE, compare_rounds
 from rtbench.worker import Worker

@@ -22,7 +22,7 @@ import torchvision
 
 from rtbench.measure.environment import available_cores, read_environment
 from rtbench.records.run import Row, Run
-from rtbench.runs.directory import read_run
+from rtbench.runs.result import read_run
 
 IMAGES = 500
 ZOO = ("resnet50", "mobilenet_v2", "efficientnet_b0", "vit_b_16", "convnext_tiny")

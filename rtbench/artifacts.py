@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from rtbench.errors import UsageError
-from rtbench.records.run import Artifact, Calibration, Model
+from rtbench.records.model import Artifact, Calibration, Model
 from rtbench.terms import Format, Precision
 
 MODEL_FILE = "model.json"

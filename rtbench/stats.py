@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rtbench.records.run import Interval, Latency
+from rtbench.records import Interval
+from rtbench.records.measurement import Latency
 
 Floats = NDArray[np.float64]
 Verdict = Literal["faster", "slower", "no difference shown"]

@@ -9,22 +9,11 @@ import numpy as np
 
 from rtbench.images.preprocessing import RESNET
 from rtbench.measure.latency import Block
-from rtbench.records.run import (
-    Accuracy,
-    Artifact,
-    Comparison,
-    Conditions,
-    Dataset,
-    Difference,
-    Environment,
-    Fidelity,
-    Model,
-    Row,
-    Run,
-    Scores,
-    Startup,
-)
-from rtbench.runs.directory import RunDirectory, file_name
+from rtbench.records.measurement import Accuracy, Comparison, Conditions, Difference, Fidelity, Startup
+from rtbench.records.model import Artifact, Model
+from rtbench.records.run import Dataset, Environment, Row, Run, Scores
+from rtbench.runs.csv_lines import file_name
+from rtbench.runs.directory import RunDirectory
 from rtbench.scores.baselines import load_baseline
 from rtbench.stats import compare_rounds, mcnemar_test, paired_interval, summarise_latency, wilson_interval
 

@@ -11,7 +11,7 @@ from rtbench.images.sample import sample_photographs
 from rtbench.measure.accuracy import Predictions, predict_batch
 from rtbench.measure.sessions import SessionHost
 from rtbench.options import ModelOptions
-from rtbench.records.run import Artifact, Calibration, Model
+from rtbench.records.model import Artifact, Calibration, Model
 
 IMAGES = 23
 

@@ -19,7 +19,8 @@ import pytest
 
 from rtbench.measure.latency import Block
 from rtbench.records.run import Run
-from rtbench.runs.directory import read_blocks, read_run, read_samples
+from rtbench.runs.result import read_run
+from rtbench.runs.samples import read_blocks, read_samples
 from rtbench.stats import mean_interval
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from rtbench.measure import conditions as module
 from rtbench.measure.conditions import Monitor, Observed, Reading, disturbances
-from rtbench.records.run import Conditions, GpuConditions
+from rtbench.records.measurement import Conditions, GpuConditions
 
 QUIET = Conditions(other_cores=0.02, stolen_cores=0.0, throttled_s=0.0, cpu_mhz=None, temperature_c=None, gpu=None)
 

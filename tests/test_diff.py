@@ -18,9 +18,11 @@ from rich.console import Console
 from rtbench.errors import UsageError
 from rtbench.records.run import Gpu
 from rtbench.report.changes import render_diff, render_diff_markdown
-from rtbench.review.diff import Diff, RowChange, diff, read_side
+from rtbench.review.diff import Diff, RowChange, diff
 from rtbench.review.gate import exceeded, parse_budgets
-from rtbench.runs.directory import read_run, read_samples
+from rtbench.review.sides import read_side
+from rtbench.runs.result import read_run
+from rtbench.runs.samples import read_samples
 from rtbench.stats import paired_change
 
 BUDGETS = {"latency": 0.05}

@@ -19,14 +19,14 @@ import torchvision
 from onnx import TensorProto, numpy_helper
 
 from rtbench import artifacts
-from rtbench.compare.prepare import CRASHING
+from rtbench.compare.checks import CRASHING
 from rtbench.export import half
 from rtbench.export import onnx as onnx_export
 from rtbench.export.quantize import write_int8
 from rtbench.images import sample
 from rtbench.models.architectures import build
-from rtbench.records.run import Artifact
-from rtbench.runs.directory import read_run
+from rtbench.records.model import Artifact
+from rtbench.runs.result import read_run
 
 pytestmark = pytest.mark.slow
 CALIBRATION_IMAGES = 24

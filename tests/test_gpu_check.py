@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rtbench.images.preprocessing import RESNET
-from rtbench.records.run import Artifact, EngineBuild, Environment, Fidelity, Gpu, Latency, Model, Recipe, Row, Run
+from rtbench.records.measurement import Fidelity, Latency
+from rtbench.records.model import Artifact, EngineBuild, Model, Recipe
+from rtbench.records.run import Environment, Gpu, Row, Run
 from rtbench.review.builds import build_spreads
 from rtbench.review.gpu_check import PROVIDERS, RUNTIMES, judge_gpu_run
 

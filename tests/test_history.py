@@ -13,7 +13,7 @@ from rich.console import Console
 from rtbench.errors import UsageError
 from rtbench.report.trends import render_history
 from rtbench.review.history import INDEX, History, history
-from rtbench.runs.directory import read_run
+from rtbench.runs.result import read_run
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from rtbench.report.evidence import read_evidence
 from rtbench.report.html import render_html
 from rtbench.report.trends import render_history_page
 from rtbench.review.history import history
-from rtbench.runs.directory import read_run
+from rtbench.runs.result import read_run
 
 MARKUP = '<img src="x" onerror="window.attacked=1">'
 SCRIPT = "</script><script>window.attacked=1</script>"

@@ -21,13 +21,14 @@ from PIL import Image
 
 from rtbench.errors import UsageError
 from rtbench.images import cache as module
-from rtbench.images.cache import CachedImages, cache_images, list_entries, prune
+from rtbench.images.cache import CachedImages, cache_images
+from rtbench.images.cache_entries import list_entries, prune
 from rtbench.images.cropping import crop
 from rtbench.images.crops import Crops
 from rtbench.images.datasets import read_images, read_labelled
 from rtbench.images.image_set import ImageFile, ImageSet
 from rtbench.images.preprocessing import RESNET
-from rtbench.records.run import Preprocessing
+from rtbench.records.model import Preprocessing
 
 RECIPE = RESNET.model_copy(update={"input_size": 24, "resize": 28})
 

@@ -11,7 +11,7 @@ import pytest
 from rtbench.measure import mlperf
 from rtbench.measure.mlperf import read_summary, run_single_stream
 from rtbench.models.fake_model import FakeScript
-from rtbench.runs.directory import read_run
+from rtbench.runs.result import read_run
 from rtbench.runtimes.fake import FakeSession
 from rtbench.stats import quantile_bound
 

@@ -15,7 +15,7 @@ from rtbench.images.cache import cache_images
 from rtbench.images.cropping import crop
 from rtbench.images.datasets import read_images, read_labelled
 from rtbench.images.preprocessing import RESNET, normalise, tf_recipe
-from rtbench.records.run import Preprocessing
+from rtbench.records.model import Preprocessing
 
 BICUBIC = RESNET.model_copy(
     update={"interpolation": "bicubic", "mean": (127 / 255, 0.5, 0.1), "std": (128 / 255, 0.3, 1.0)}

@@ -18,7 +18,7 @@ from rtbench.report.html import render_html
 from rtbench.report.markdown import render_markdown
 from rtbench.report.table import render_table
 from rtbench.report.tidy_csv import render_csv
-from rtbench.runs.directory import read_run
+from rtbench.runs.result import read_run
 from rtbench.scores.answer import answer, pareto_front, rule
 
 RUN = GOLDEN / "run"

@@ -19,7 +19,10 @@ from conftest import write_images
 
 import rtbench
 from rtbench.records.run import Run
-from rtbench.runs.directory import RunDirectory, read_predictions, read_run, read_samples
+from rtbench.runs.directory import RunDirectory
+from rtbench.runs.predictions import read_predictions
+from rtbench.runs.result import read_run
+from rtbench.runs.samples import read_samples
 
 CLASSES = 10_000
 """So many that an image takes the fake runtime a moment."""

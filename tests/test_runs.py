@@ -13,22 +13,13 @@ from rtbench.errors import UsageError
 from rtbench.images.preprocessing import RESNET
 from rtbench.measure.accuracy import Predictions
 from rtbench.measure.latency import Block
-from rtbench.records.run import (
-    Accuracy,
-    Artifact,
-    Baseline,
-    Calibration,
-    Check,
-    Dataset,
-    Environment,
-    Fidelity,
-    Gpu,
-    Model,
-    Row,
-    Run,
-    Scores,
-)
-from rtbench.runs.directory import RunDirectory, file_name, read_blocks, read_command, read_run, read_samples
+from rtbench.records.measurement import Accuracy, Fidelity
+from rtbench.records.model import Artifact, Calibration, Check, Model
+from rtbench.records.run import Baseline, Dataset, Environment, Gpu, Row, Run, Scores
+from rtbench.runs.csv_lines import file_name
+from rtbench.runs.directory import RunDirectory, read_command
+from rtbench.runs.result import read_run
+from rtbench.runs.samples import read_blocks, read_samples
 from rtbench.stats import summarise_latency
 
 FIDELITY = Fidelity(

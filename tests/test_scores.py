@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from rtbench.errors import UsageError
-from rtbench.records.run import Accuracy, Artifact, Baseline, Comparison, Environment, Gpu, Latency, Row, Scores
+from rtbench.records.measurement import Accuracy, Comparison, Latency
+from rtbench.records.model import Artifact
+from rtbench.records.run import Baseline, Environment, Gpu, Row, Scores
 from rtbench.scores.baselines import load_baseline, measured_baseline
 from rtbench.scores.normalise import score_rows, torch_row_for
 

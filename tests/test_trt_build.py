@@ -25,7 +25,8 @@ from rtbench.images.cache import cache_images
 from rtbench.images.datasets import read_labelled
 from rtbench.images.preprocessing import normalise
 from rtbench.models.architectures import build
-from rtbench.records.run import Artifact, Gpu, Recipe
+from rtbench.records.model import Artifact, Recipe
+from rtbench.records.run import Gpu
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 pytestmark = pytest.mark.slow

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from rtbench.records.run import Run
-from rtbench.runs.directory import read_run
+from rtbench.runs.result import read_run
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 if find_spec("pycuda") is None:

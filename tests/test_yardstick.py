@@ -13,7 +13,7 @@ import pytest
 import rtbench
 from rtbench.measure import yardstick
 from rtbench.measure.yardstick import PRODUCTS, SIDE, Yardstick
-from rtbench.runs.directory import read_blocks
+from rtbench.runs.samples import read_blocks
 from rtbench.worker import Worker
 
 

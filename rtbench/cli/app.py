@@ -9,38 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rtbench.cli.cache import cache
-from rtbench.cli.options import (
-    Arch,
-    CacheDir,
-    Calibration,
-    CalibrationImages,
-    InputSize,
-    Interp,
-    Mean,
-    Method,
-    Precisions,
-    Preprocessed,
-    RandomWeights,
-    Recipes,
-    Repeats,
-    Resize,
-    Std,
-    Threads,
-    Timeout,
-    TrustPickle,
-    Weights,
-    engine_options,
-    model_options,
-    option,
-    parse_formats,
-    parse_names,
-    parse_percent,
-    parse_precisions,
-)
+from rtbench.cli.options import option, takes
 from rtbench.cli.output import progress_bar, say, set_loudness, show
 from rtbench.cli.reports import diff, history, report
 from rtbench.errors import RtbenchError, UsageError
-from rtbench.terms import Scenario
+from rtbench.options import CompareOptions, ExportOptions
 
 if TYPE_CHECKING:
     from rtbench.records.run import Run
@@ -76,56 +49,23 @@ def _root(
 
 
 @app.command()
+@takes(ExportOptions)
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A torchvision name, or a model file.")],
-    formats: Annotated[str, option("--formats", help="onnx, trt, or both.", metavar="LIST")] = "onnx",
-    precisions: Precisions = "fp32,fp16,int8",
+    options: ExportOptions,
     out: Annotated[
         Path | None, option("--out", help="Folder of the artifacts.  [default: engines/NAME-HASH]", metavar="DIR")
     ] = None,
-    calibration: Calibration = None,
-    calibration_images: CalibrationImages = None,
-    calibration_method: Method = None,
-    recipe: Recipes = None,
-    build_repeats: Repeats = 1,
-    arch: Arch = None,
-    weights: Weights = None,
-    random_weights: RandomWeights = False,
-    trust_pickle: TrustPickle = False,
-    input_size: InputSize = None,
-    resize: Resize = None,
-    interpolation: Interp = None,
-    mean: Mean = None,
-    std: Std = None,
-    preprocess: Preprocessed = None,
-    threads: Threads = None,
-    timeout: Timeout = 300.0,
-    cache_dir: CacheDir = None,
 ) -> None:
     """Write a model's artifacts, ONNX and TensorRT engines, each ONNX checked against the model's own outputs.
 
     Example: rtbench export resnet18 --formats onnx,trt --calibration photos/
     """
     from rtbench import api
-    from rtbench.options import CalibrationOptions
     from rtbench.report.exported import render_exported
 
     with progress_bar() as progress:
-        prepared = api.export(
-            model,
-            precisions=parse_precisions(precisions),
-            out=out,
-            options=model_options(
-                arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std, preprocess
-            ),
-            calibration=CalibrationOptions(folder=calibration, images=calibration_images, method=calibration_method),
-            formats=parse_formats(formats),
-            engines=engine_options(recipe, build_repeats),
-            threads=threads,
-            timeout_s=timeout,
-            cache_dir=cache_dir,
-            progress=progress,
-        )
+        prepared = api.export(model, out=out, progress=progress, **vars(options))
     show(render_exported(prepared.model, prepared.folder, prepared.artifacts, prepared.failures, prepared.unavailable))
     bad = [each for each in prepared.artifacts if each.check and each.check.status != "ok"]
     if bad or prepared.failures:
@@ -133,51 +73,16 @@ def export(
 
 
 @app.command()
+@takes(CompareOptions)
 def compare(
     context: typer.Context,
+    options: CompareOptions,
     models: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[MODEL]...",
             help="Torchvision names, model files, or folders that export wrote; none: the built-in sample.",
         ),
-    ] = None,
-    runtimes: Annotated[
-        str | None,
-        option("--runtimes", help="torch, ort, ort:cpu, ort:cuda, ...  [default: all of this machine]", metavar="LIST"),
-    ] = None,
-    precisions: Precisions = "fp32,fp16,int8",
-    data: Annotated[
-        Path | None, option("--data", help="Labelled images, for accuracy: folders, tar, parquet.", metavar="DIR")
-    ] = None,
-    limit: Annotated[int | None, option("--limit", help="Use N of them, evenly spread over classes.", min=1)] = None,
-    batch_size: Annotated[
-        int | None, option("--batch-size", help="Images a batch, for accuracy only.  [default: by runtime]", min=1)
-    ] = None,
-    runs: Annotated[
-        int | None,
-        option("--runs", help="Timed runs of each row.  [default: 1000; with --target-ci at least 250]", min=1),
-    ] = None,
-    processes: Annotated[
-        int, option("--processes", help="Fresh processes that each row is timed in, one after the other.", min=1)
-    ] = 5,
-    target_ci: Annotated[
-        str | None,
-        option("--target-ci", help="Time until each mean is known to within this, as 1%.", metavar="PERCENT"),
-    ] = None,
-    max_time: Annotated[float, option("--max-time", help="Seconds after which --target-ci gives up.")] = 600.0,
-    warmup: Annotated[
-        int | None,
-        option("--warmup", help="Untimed runs of each row before them.  [default: until it has settled]", min=0),
-    ] = None,
-    scenario: Annotated[
-        Scenario | None, option("--scenario", help="Let MLPerf's load generator drive each row too.")
-    ] = None,
-    baseline: Annotated[
-        str, option("--baseline", help="A name, a TOML file, or: measured.", metavar="NAME|FILE")
-    ] = "resnet18-t4",
-    reference: Annotated[
-        str | None, option("--reference", help="Model to judge .onnx files by.", metavar="MODEL")
     ] = None,
     out: Annotated[
         Path | None, option("--out", help="The run directory.  [default: runs/TIME-NAME]", metavar="DIR")
@@ -186,24 +91,6 @@ def compare(
         Path | None, option("--resume", help="Go on with an interrupted run, as it was begun.", metavar="RUN")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 where a row is unavailable too.")] = False,
-    calibration: Calibration = None,
-    calibration_images: CalibrationImages = None,
-    calibration_method: Method = None,
-    recipe: Recipes = None,
-    build_repeats: Repeats = 1,
-    arch: Arch = None,
-    weights: Weights = None,
-    random_weights: RandomWeights = False,
-    trust_pickle: TrustPickle = False,
-    input_size: InputSize = None,
-    resize: Resize = None,
-    interpolation: Interp = None,
-    mean: Mean = None,
-    std: Std = None,
-    preprocess: Preprocessed = None,
-    threads: Threads = None,
-    timeout: Timeout = 300.0,
-    cache_dir: CacheDir = None,
 ) -> None:
     """Measure every precision on every runtime, score them, and keep everything in a run directory.
 
@@ -214,7 +101,6 @@ def compare(
         return
     from rtbench import api
     from rtbench.images.sample import ARCH
-    from rtbench.options import CalibrationOptions
     from rtbench.report.table import render_table
 
     resumed: Path | None = context.obj
@@ -222,31 +108,11 @@ def compare(
     with progress_bar() as progress:
         run = api.compare(
             *models or (),
-            runtimes=parse_names(runtimes) if runtimes else None,
-            precisions=parse_precisions(precisions),
-            data=data,
-            limit=limit,
-            batch_size=batch_size,
-            runs=runs,
-            processes=processes,
-            target_ci=parse_percent("--target-ci", target_ci) if target_ci else None,
-            max_time_s=max_time,
-            warmup=warmup,
-            scenario=scenario,
-            baseline=baseline,
-            reference=reference,
             out=place,
             resume=resumed is not None,
-            options=model_options(
-                arch, weights, random_weights, trust_pickle, input_size, resize, interpolation, mean, std, preprocess
-            ),
-            calibration=CalibrationOptions(folder=calibration, images=calibration_images, method=calibration_method),
-            engines=engine_options(recipe, build_repeats),
-            threads=threads,
-            timeout_s=timeout,
-            cache_dir=cache_dir,
             progress=progress,
             command=("rtbench", *sys.argv[1:]),
+            **vars(options),
         )
     show(render_table(run))
     say(f"Everything is kept in {place}; {place / 'report.html'} shows it.")
@@ -292,7 +158,7 @@ def gpu_check(run: Annotated[Path, typer.Argument(metavar="RUN", help="What make
     Example: rtbench gpu-check runs/gpu-check
     """
     from rtbench.review.gpu_check import judge_gpu_run
-    from rtbench.runs.directory import read_run
+    from rtbench.runs.result import read_run
 
     verdicts = judge_gpu_run(read_run(run))
     typer.echo("\n".join(map(str, verdicts)))

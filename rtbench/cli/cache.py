@@ -22,7 +22,7 @@ def list_cache(cache_dir: CacheDir = None) -> None:
 
     Example: rtbench cache list
     """
-    from rtbench.images.cache import list_entries
+    from rtbench.images.cache_entries import list_entries
     from rtbench.report.cached import render_entries
 
     show(render_entries(list_entries(cache_dir or default_cache())))
@@ -34,7 +34,7 @@ def size_cache(cache_dir: CacheDir = None) -> None:
 
     Example: rtbench cache size --cache-dir /scratch/rtbench
     """
-    from rtbench.images.cache import list_entries
+    from rtbench.images.cache_entries import list_entries
 
     typer.echo(sum(entry.size_bytes for entry in list_entries(cache_dir or default_cache())))
 
@@ -52,7 +52,7 @@ def prune_cache(
     """
     import time
 
-    from rtbench.images.cache import prune
+    from rtbench.images.cache_entries import prune
 
     removed, in_use = prune(cache_dir or default_cache(), time.time() - 86400 * unused_days)
     freed = sum(entry.size_bytes for entry in removed) / 2**20

@@ -1,157 +1,142 @@
-"""The options that several commands share, and how their text is read."""
+"""Command-line options made of the fields of `rtbench.options`, and how their text is read."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast, get_args, get_type_hints
 
 import typer
 
 from rtbench.errors import UsageError
-from rtbench.terms import CalibrationMethod, Format, Interpolation, Precision, Preprocess
-
-if TYPE_CHECKING:
-    from rtbench.options import EngineOptions, ModelOptions
-    from rtbench.records.run import Triple
+from rtbench.options import Options, Share, flag
+from rtbench.terms import Format, Precision, Triple
 
 PRECISIONS = ("fp32", "fp16", "int8")
 FORMATS: dict[str, Format] = {"onnx": "onnx", "trt": "engine"}
+
+Given = TypeVar("Given", bound=Options)
 
 
 def option(*names: str, help: str, metavar: str | None = None, min: int | None = None) -> Any:
     return typer.Option(*names, help=help, metavar=metavar, min=min, show_default=True)
 
 
-Arch = Annotated[str | None, option("--arch", help="Architecture of a state dict, where it is not recognised.")]
-Weights = Annotated[
-    Path | None, option("--weights", help="State dict for a model given by name, instead of downloading.")
-]
-RandomWeights = Annotated[
-    bool, typer.Option("--random-weights", help="Leave a model given by name untrained: for speed and size only.")
-]
-TrustPickle = Annotated[
-    bool, typer.Option("--trust-pickle", help="Unpickle whole modules, which runs code out of the file.")
-]
-InputSize = Annotated[int | None, option("--input-size", help="Side of the square input, in pixels.", min=1)]
-Resize = Annotated[int | None, option("--resize", help="Shorter side of the image before the centre crop.", min=1)]
-Interp = Annotated[Interpolation | None, option("--interpolation", help="How images are resized.")]
-Mean = Annotated[str | None, option("--mean", help="Mean of each channel, on [0, 1].", metavar="R,G,B")]
-Std = Annotated[str | None, option("--std", help="Standard deviation of each channel.", metavar="R,G,B")]
-Precisions = Annotated[str, option("--precisions", help="Precisions of the artifacts.", metavar="LIST")]
-Calibration = Annotated[
-    Path | None, option("--calibration", help="Folder of images to calibrate INT8 with.", metavar="DIR")
-]
-CalibrationImages = Annotated[
-    int | None,
-    option("--calibration-images", help="How many of them, evenly spread.  [default: the recipe's, else 256]", min=1),
-]
-Method = Annotated[
-    CalibrationMethod | None,
-    option("--calibration-method", help="How INT8 ranges are found.  [default: the recipe's, else minmax]"),
-]
-Recipes = Annotated[
-    str | None,
-    option(
-        "--recipe",
-        help="How engines are built: t4-fp16, t4-int8, or TOML files.  [default: these, for the GPU that is there]",
-        metavar="LIST",
-    ),
-]
-Repeats = Annotated[int, option("--build-repeats", help="Build each engine K times, to see the spread.", min=1)]
-Threads = Annotated[
-    int | None, option("--threads", help="Threads for every runtime.  [default: physical cores]", min=1)
-]
-Timeout = Annotated[float, option("--timeout", help="Seconds of silence after which a worker process counts as hung.")]
-Preprocessed = Annotated[
-    Preprocess | None, option("--preprocess", help="Whose resize: torch's, or tf for the baseline's TensorFlow recipe.")
-]
 CacheDir = Annotated[Path | None, option("--cache-dir", help="Where decoded images are kept.", metavar="DIR")]
 Output = Annotated[Path | None, option("--output", help="Write there instead of to stdout.", metavar="FILE")]
 
 
-def parse_names(text: str) -> tuple[str, ...]:
+def takes(kind: type[Given]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for each field of `kind`; it is called with `options`, an instance of it."""
+    types = get_type_hints(kind)
+    names = list(_field_names(kind))
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            said = {name: _read(name, types[name], given.pop(name)) for name in names}
+            command(**given, options=kind(**said))
+
+        own = inspect.signature(command, eval_str=True).parameters
+        parameters = [each for name, each in own.items() if name != "options"]
+        parameters += [_parameter(kind, name, types[name]) for name in names]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        return run
+
+    return decorate
+
+
+def _field_names(kind: type[Options]) -> Iterator[str]:
+    """A class's own fields first, then those of its bases as they are listed."""
+    for each in kind.__mro__:
+        yield from (name for name in inspect.get_annotations(each) if name in kind.__dataclass_fields__)
+
+
+def _parameter(kind: type[Options], name: str, hint: Any) -> inspect.Parameter:
+    field = kind.__dataclass_fields__[name]
+    default, said = field.default, field.metadata
+    if _reader(hint):
+        hint = str if isinstance(default, tuple) and default else str | None
+        default = ",".join(_written(each) for each in default) or None if isinstance(default, tuple) else default
+    declared = option(flag(name), help=said["help"], metavar=said["metavar"], min=said["least"])
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, declared]
+    )
+
+
+def _written(value: str) -> str:
+    return next((name for name, kind in FORMATS.items() if kind == value), value)
+
+
+def _read(name: str, hint: Any, value: Any) -> Any:
+    """The value of an option as its field has it."""
+    reader = _reader(hint)
+    if reader is None:
+        return value
+    return reader(flag(name), value) if value is not None else () if hint == tuple[str, ...] else None
+
+
+def _reader(hint: Any) -> Callable[[str, str], Any] | None:
+    """What reads the text of an option of this type; None where Typer does."""
+    return next((READERS[each] for each in (hint, *get_args(hint)) if each in READERS), None)
+
+
+def parse_names(_flag: str, text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
-def parse_precisions(text: str) -> tuple[Precision, ...]:
-    return cast("tuple[Precision, ...]", _known("precision", text, PRECISIONS))
+def parse_precisions(flag: str, text: str) -> tuple[Precision, ...]:
+    return cast("tuple[Precision, ...]", _known(flag, text, PRECISIONS))
 
 
-def parse_formats(text: str) -> tuple[Format, ...]:
-    return tuple(FORMATS[name] for name in _known("format", text, tuple(FORMATS)))
+def parse_formats(flag: str, text: str) -> tuple[Format, ...]:
+    return tuple(FORMATS[name] for name in _known(flag, text, tuple(FORMATS)))
 
 
-def _known(word: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
+def _known(flag: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
     """The names of a list, each one of `known`; UsageError with the nearest for one that is not."""
     import difflib
 
-    names = parse_names(text)
+    names = parse_names(flag, text)
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-            raise UsageError(f"there is no {word} {name!r}", hint)
+            raise UsageError(f"there is no {flag[2:-1]} {name!r}", hint)
     if not names:
-        raise UsageError(f"--{word}s is empty", f"there are {', '.join(known)}")
+        raise UsageError(f"{flag} is empty", f"there are {', '.join(known)}")
     return names
 
 
-def engine_options(recipe: str | None, repeats: int) -> EngineOptions:
-    from rtbench.options import EngineOptions
-
-    return EngineOptions(recipes=parse_names(recipe or ""), repeats=repeats)
-
-
-def _triple(option: str, text: str | None) -> Triple | None:
-    if text is None:
-        return None
+def parse_triple(flag: str, text: str) -> Triple:
     try:
         red, green, blue = (float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"{option} {text} is not three numbers", f"write {option} 0.5,0.5,0.5") from None
+        raise UsageError(f"{flag} {text} is not three numbers", f"write {flag} 0.5,0.5,0.5") from None
     return red, green, blue
 
 
-def model_options(
-    arch: str | None,
-    weights: Path | None,
-    random_weights: bool,
-    trust_pickle: bool,
-    input_size: int | None,
-    resize: int | None,
-    interpolation: Interpolation | None,
-    mean: str | None,
-    std: str | None,
-    preprocess: Preprocess | None,
-) -> ModelOptions:
-    from rtbench.options import ModelOptions
-
-    deviation = _triple("--std", std)
-    if deviation and min(deviation) <= 0:
-        raise UsageError(f"--std {std} has a number that is not above 0", "write --std 0.5,0.5,0.5")
-    return ModelOptions(
-        arch=arch,
-        weights=weights,
-        random_weights=random_weights,
-        trust_pickle=trust_pickle,
-        input_size=input_size,
-        resize=resize,
-        interpolation=interpolation,
-        mean=_triple("--mean", mean),
-        std=deviation,
-        preprocess=preprocess,
-    )
-
-
-def parse_percent(name: str, text: str) -> float:
+def parse_share(flag: str, text: str) -> Share:
     """`1%` or `0.01`, as a fraction."""
     try:
         value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         value = 0.0
     if not 0 < value < 1:
-        raise UsageError(f"{name} {text} is no share between 0 and 1", f"write {name} 1%")
-    return value
+        raise UsageError(f"{flag} {text} is no share between 0 and 1", f"write {flag} 1%")
+    return Share(value)
+
+
+READERS: dict[Any, Callable[[str, str], Any]] = {
+    tuple[str, ...]: parse_names,
+    tuple[Precision, ...]: parse_precisions,
+    tuple[Format, ...]: parse_formats,
+    Triple: parse_triple,
+    Share: parse_share,
+}
 
 
 def default_cache() -> Path:

@@ -26,7 +26,7 @@ def report(
     from rtbench.report.markdown import render_markdown
     from rtbench.report.table import render_table
     from rtbench.report.tidy_csv import render_csv
-    from rtbench.runs.directory import read_run
+    from rtbench.runs.result import read_run
 
     record = read_run(run)
     match format:
@@ -58,8 +58,8 @@ def diff(
     """
     from rtbench.report.changes import render_diff, render_diff_markdown
     from rtbench.review.diff import diff as compare_runs
-    from rtbench.review.diff import read_side
     from rtbench.review.gate import exceeded, parse_budgets
+    from rtbench.review.sides import read_side
 
     budgets = parse_budgets(fail_on) if fail_on is not None else {}
     found = compare_runs(read_side(run_a), read_side(run_b))

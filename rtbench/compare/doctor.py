@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from rtbench.compare.prepare import Progress
+from rtbench.compare.prepared import Progress
 from rtbench.errors import RuntimeUnavailable, WorkerFailed
 from rtbench.runtimes import RUNTIMES
 from rtbench.worker import Worker

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rtbench.compare.plan import PlannedRow
-from rtbench.compare.prepare import Prepared
+from rtbench.compare.prepared import Prepared
 from rtbench.errors import InvalidOutput
 from rtbench.images.ground_truth import imagenet_wnids
 from rtbench.images.image_set import ImageSet

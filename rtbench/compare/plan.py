@@ -5,19 +5,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rtbench.compare.prepare import EXPORTED, Place, Prepared, Progress, prepare
+from rtbench.compare.prepare import EXPORTED, prepare
+from rtbench.compare.prepared import Place, Prepared, Progress
 from rtbench.errors import InvalidOutput, RtbenchError, RuntimeUnavailable, UsageError
 from rtbench.measure.accuracy import Predictions
 from rtbench.measure.conditions import Observed
 from rtbench.measure.latency import Block
-from rtbench.options import CalibrationOptions, EngineOptions, ModelOptions
-from rtbench.records.run import Artifact, Row, Startup
+from rtbench.options import CompareOptions
+from rtbench.records.measurement import Startup
+from rtbench.records.model import Artifact
+from rtbench.records.run import Row
 from rtbench.runtimes import RuntimeChoice, choose
-from rtbench.terms import Format, Precision, Scenario, Status
+from rtbench.terms import Format, Precision, Status
 from rtbench.worker import Worker
 
 DEFAULT_RUNTIMES = ("torch", "ort")
@@ -25,42 +27,13 @@ GPU_RUNTIMES = ("torch", "ort", "trt")
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How many runs of each row are timed."""
-
-    runs: int = 1000
-    """All of them, or with `target_ci` the least."""
-    processes: int = 5
-    """Fresh processes that each row is timed in, one after the other; fewer where there are few runs."""
-    warmup: int | None = None
-    """Untimed runs before them; None: until the runtime has settled."""
-    target_ci: float | None = None
-    """Go on until the interval of every row's mean is within this fraction of it."""
-    max_time_s: float = 600.0
-    """Go on for that no longer than this."""
-    scenario: Scenario | None = None
-
-
-@dataclass(frozen=True)
 class Plan:
     """What to measure and how."""
 
     sources: tuple[str, ...]
-    runtimes: tuple[str, ...] | None
-    """None: all that can run each model's artifacts here."""
-    precisions: tuple[Precision, ...]
-    sampling: Sampling
-    baseline: str
+    options: CompareOptions
     place: Place
     command: tuple[str, ...]
-    data: Path | None = None
-    limit: int | None = None
-    batch_size: int | None = None
-    """Images a batch in the accuracy pass; None: chosen for each row. Latency is always batch 1."""
-    reference: str | None = None
-    model: ModelOptions = field(default_factory=ModelOptions)
-    calibration: CalibrationOptions = field(default_factory=CalibrationOptions)
-    engines: EngineOptions = field(default_factory=EngineOptions)
 
 
 @dataclass
@@ -143,26 +116,15 @@ def require_some_row(choices: Sequence[RuntimeChoice], precisions: Sequence[Prec
 
 
 def prepare_all(plan: Plan, choices: Sequence[RuntimeChoice], progress: Progress) -> list[Prepared]:
+    options = plan.options
     formats = [
         kind
         for kind in EXPORTED
-        if any(choice.takes(kind, precision) for choice in choices for precision in plan.precisions)
+        if any(choice.takes(kind, precision) for choice in choices for precision in options.precisions)
     ]
     everything: list[Prepared] = []
     for source in plan.sources:
-        prepared = prepare(
-            source,
-            plan.model,
-            plan.precisions,
-            plan.calibration,
-            plan.place,
-            progress,
-            data=plan.data,
-            limit=plan.limit,
-            reference=plan.reference,
-            formats=formats,
-            engines=plan.engines,
-        )
+        prepared = prepare(source, options, plan.place, progress, formats=formats, data=options)
         everything.append(_named_apart(prepared, everything))
     return everything
 

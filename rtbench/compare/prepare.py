@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rtbench import artifacts
-from rtbench.errors import ExportFailed, InvalidOutput, RuntimeUnavailable, UsageError, WorkerFailed
+from rtbench.compare.checks import CHECK_IMAGES, checked
+from rtbench.compare.prepared import Place, Prepared, Progress
+from rtbench.errors import ExportFailed, RuntimeUnavailable, UsageError, WorkerFailed
 from rtbench.export.recipes import choose_recipes
 from rtbench.export.tensorrt import SOURCES
 from rtbench.export.tensorrt_library import choose_builder
@@ -20,91 +19,44 @@ from rtbench.images.cache import CachedImages, cache_images
 from rtbench.images.datasets import read_images, read_labelled, require_source
 from rtbench.images.image_set import ImageSet, spread_indices
 from rtbench.measure.environment import find_gpu
-from rtbench.measure.fidelity import judge, require_outputs
-from rtbench.options import CalibrationOptions, EngineOptions, ModelOptions
-from rtbench.records.run import Artifact, Calibration, Check, Model, Recipe, RecipeCalibration
+from rtbench.options import ArtifactOptions, DataOptions, PrepareOptions
+from rtbench.records.model import Artifact, Calibration, Model, Recipe, RecipeCalibration
 from rtbench.terms import Format, Precision
 from rtbench.worker import Worker
-
-Progress = Callable[[str, int, int], None]
-"""What is being done, how much of it is done, and how much there is."""
 
 EXPORTED: tuple[Format, ...] = ("onnx", "onnx_trt", "engine")
 """The formats that a model can be exported to."""
 FIDELITY_IMAGES = 256
-CHECK_IMAGES = 64
-"""Enough to tell right from wrong; the accuracy pass says the rest where it has FIDELITY_IMAGES and more."""
 EXPORT_TIMEOUT_S = 3600.0
-ORT_ON_CPU = ("ort", "cpu")
-CRASHING = ["NchwcTransformer"]
-"""Optimisers of ONNX Runtime that crash on some graphs: microsoft/onnxruntime issue 28392, seen with the FP16
-graphs of vision transformers."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where preparing puts things, and with how many threads it works."""
-
-    engines: Path
-    """Parent of the artifact folders."""
-    folder: Path | None
-    """The artifact folder itself, where the user named one."""
-    cache: Path
-    logs: Path
-    threads: int
-    timeout_s: float
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A model ready to be compared. `reference` has the model's own outputs for `fidelity_indices`."""
-
-    model: Model
-    folder: Path
-    image_set: ImageSet
-    images: CachedImages
-    fidelity_indices: list[int]
-    reference: NDArray[np.float32] | None
-    artifacts: list[Artifact]
-    failures: dict[tuple[Format, Precision], str] = field(default_factory=dict)
-    unavailable: dict[tuple[Format, Precision], str] = field(default_factory=dict)
 
 
 def prepare(
     source: str,
-    options: ModelOptions,
-    precisions: Sequence[Precision],
-    calibration: CalibrationOptions,
+    options: PrepareOptions,
     place: Place,
     progress: Progress,
     *,
-    data: Path | None = None,
-    limit: int | None = None,
-    reference: str | None = None,
-    export_only: bool = False,
     formats: Collection[Format],
-    engines: EngineOptions | None = None,
+    data: DataOptions,
+    export_only: bool = False,
 ) -> Prepared:
-    """Load a model in a process of its own, export it to `formats` in `precisions`, check each artifact.
+    """Load a model in a process of its own, export it to `formats`, check each artifact.
 
     `formats` are some of EXPORTED. An artifact that cannot be made ends in `failures`,
     one that this machine cannot make in `unavailable`; one that computes something else keeps its verdict
     in `check`. Raises UsageError for bad input, before anything is written.
     """
-    engines = engines or EngineOptions()
-    recipes = choose_recipes(engines.recipes, precisions, find_gpu()) if "engine" in formats else []
-    if calibration.folder:
-        read_images(calibration.folder)  # found wanting now, not after the export
-    if data:
-        require_source(data)
-    exporter = _Exporting(source, options, reference, place, progress)
-    with exporter:
+    recipes = choose_recipes(options.recipe, options.precisions, find_gpu()) if "engine" in formats else []
+    if options.calibration:
+        read_images(options.calibration)  # found wanting now, not after the export
+    if data.data:
+        require_source(data.data)
+    with _Exporting(source, options, data.reference, place, progress) as exporter:
         model, direct = exporter.load()
-        image_set = read_images(data) if data and export_only else _images(data, limit, model)
+        image_set = read_images(data.data) if data.data and export_only else _images(data, model)
         cached = _cache(image_set, model, place, progress)
-        readable = cached.readable
         judged = CHECK_IMAGES if len(image_set.labelled) >= FIDELITY_IMAGES else FIDELITY_IMAGES
-        indices = [readable[position] for position in spread_indices(len(readable), judged)]
+        indices = [cached.readable[position] for position in spread_indices(len(cached.readable), judged)]
         outputs = exporter.call("reference", cached.path, indices, model.preprocessing)
         folder = place.folder or artifacts.artifact_folder(place.engines, model)
         prepared = Prepared(model, folder, image_set, cached, indices, outputs, [])
@@ -115,23 +67,20 @@ def prepare(
             return prepared
         buildable = _buildable(recipes, prepared)
         prepared.artifacts.append(exporter.call("export_torch", folder))
-        for kind, precision in _onnx_wanted(formats, precisions, buildable):
-            described = None
-            images = None
+        for kind, precision in _onnx_wanted(formats, options.precisions, buildable):
+            recipe = next((each for each in buildable if (kind, precision) == SOURCES[each.precision]), None)
+            calibrating: tuple[Calibration | None, Path | None] = (None, None)
             if precision != "fp32":
-                recipe = next((each for each in buildable if (kind, precision) == SOURCES[each.precision]), None)
-                how = calibration.completed(recipe.calibration if recipe else None)
-                measured_on = replace(image_set, files=tuple(image_set.files[index] for index in readable))
-                described, images = _calibrate_with(calibration.folder, how, data, measured_on, model, place, progress)
+                calibrating = _calibrate_with(options, recipe, data.data, prepared, place, progress)
             try:
-                made = exporter.call("export_onnx", folder, precision, described, images, kind)
+                made = exporter.call("export_onnx", folder, precision, *calibrating, kind)
             except (ExportFailed, WorkerFailed) as error:
                 prepared.failures[kind, precision] = f"export: {error}"
-                continue
-            prepared.artifacts.append(made)
-    prepared.artifacts[:] = [_checked(artifact, prepared, place, progress) for artifact in prepared.artifacts]
+            else:
+                prepared.artifacts.append(made)
+    prepared.artifacts[:] = [checked(artifact, prepared, place, progress) for artifact in prepared.artifacts]
     for recipe in buildable:
-        _build_engines(recipe, engines.repeats, prepared, place, progress)
+        _build_engines(recipe, options.build_repeats, prepared, place, progress)
     return prepared
 
 
@@ -190,7 +139,7 @@ class _Exporting:
     """The export process, started again with the model loaded where a call has killed it."""
 
     def __init__(
-        self, source: str, options: ModelOptions, reference: str | None, place: Place, progress: Progress
+        self, source: str, options: PrepareOptions, reference: str | None, place: Place, progress: Progress
     ) -> None:
         self._load_arguments = (source, options, reference, place.threads)
         self._place, self._progress = place, progress
@@ -221,11 +170,11 @@ class _Exporting:
         self._worker.close()
 
 
-def _images(data: Path | None, limit: int | None, model: Model) -> ImageSet:
-    images = read_labelled(data, model.classes) if data else sample.sample_photographs()
-    if not data and model.arch != sample.ARCH:
+def _images(data: DataOptions, model: Model) -> ImageSet:
+    images = read_labelled(data.data, model.classes) if data.data else sample.sample_photographs()
+    if not data.data and model.arch != sample.ARCH:
         images = images.unlabelled()  # the sample's labels are ImageNet's, this model's may be others
-    return images.spread(limit) if limit else images
+    return images.spread(data.limit) if data.limit else images
 
 
 def _cache(images: ImageSet, model: Model, place: Place, progress: Progress) -> CachedImages:
@@ -236,98 +185,35 @@ def _cache(images: ImageSet, model: Model, place: Place, progress: Progress) -> 
 
 
 def _calibrate_with(
-    folder: Path | None,
-    how: RecipeCalibration,
+    options: ArtifactOptions,
+    recipe: Recipe | None,
     data: Path | None,
-    image_set: ImageSet,
-    model: Model,
+    prepared: Prepared,
     place: Place,
     progress: Progress,
 ) -> tuple[Calibration, Path]:
-    """The images to calibrate with: the user's folder, else some of those measured on, else sample crops."""
-    if folder:
-        chosen = read_images(folder).spread(how.images)
+    """The images to calibrate with: the user's folder, else some of those measured on, else sample crops.
+
+    How many and by which method is the user's to say, else the recipe's, else the default's.
+    """
+    how = recipe.calibration if recipe and recipe.calibration else RecipeCalibration()
+    count, method = options.calibration_images or how.images, options.calibration_method or how.method
+    if options.calibration:
+        chosen = read_images(options.calibration).spread(count)
     elif data:
-        chosen = image_set.spread(how.images)
+        files = prepared.image_set.files
+        readable = tuple(files[index] for index in prepared.images.readable)
+        chosen = replace(prepared.image_set, files=readable).spread(count)
     else:
-        chosen = sample.calibration_crops(how.images)
-    cached = _cache(chosen, model, place, progress)
+        chosen = sample.calibration_crops(count)
+    cached = _cache(chosen, prepared.model, place, progress)
     if cached.unreadable:
         raise UsageError(next(iter(cached.unreadable.values())), "remove or replace it, calibration needs every image")
     return Calibration(
         source=chosen.source,
-        method=how.method,
+        method=method,
         images=cached.count,
         fingerprint=cached.fingerprint,
-        evaluation_images=folder is None and data is not None,
+        evaluation_images=options.calibration is None and data is not None,
         files=[file.name for file in chosen.files],
     ), cached.path
-
-
-def _checked(artifact: Artifact, prepared: Prepared, place: Place, progress: Progress) -> Artifact:
-    """The artifact with its check, run now unless it has passed before."""
-    if artifact.format not in ("onnx", "onnx_trt") or prepared.reference is None:
-        return artifact
-    if artifact.check and artifact.check.status == "ok":
-        return artifact
-    checked = _check(artifact, prepared, place, progress)
-    artifacts.save_manifest(checked)
-    return checked
-
-
-def _check(artifact: Artifact, prepared: Prepared, place: Place, progress: Progress) -> Artifact:
-    """Compare an ONNX artifact with the model, as ONNX Runtime runs it by default on the CPU. Where that
-    crashes, without the optimisers that are known to; where it is wrong or crashes still, with all of them off,
-    to tell a wrong graph from a wrong runtime. What only TensorRT will run is looked at as it is written: ONNX
-    Runtime optimises such graphs wrongly."""
-
-    def checked(check: Check, note: str | None = None) -> Artifact:
-        return artifact.model_copy(update={"check": check.model_copy(update={"note": note})})
-
-    if artifact.format == "onnx_trt":
-        return checked(_try(artifact, prepared, place, progress, optimised=False))
-    as_run = _try(artifact, prepared, place, progress, optimised=True)
-    if as_run.status == "ok":
-        return checked(as_run)
-    if as_run.status == "failed":
-        spared = artifact.model_copy(update={"without": CRASHING})
-        again = _try(spared, prepared, place, progress, optimised=True)
-        if again.status == "ok":
-            crash = (as_run.reason or "").partition(";")[0]
-            said = checked(again, f"is run without ONNX Runtime's {', '.join(CRASHING)}, with which it {crash}")
-            return said.model_copy(update={"without": CRASHING})
-    as_written = _try(artifact, prepared, place, progress, optimised=False)
-    if as_written.status != "ok":
-        return checked(as_run)
-    return checked(
-        as_written,
-        f"right only with ONNX Runtime's graph optimisations off; by default on this CPU it {as_run.reason}",
-    )
-
-
-def _try(artifact: Artifact, prepared: Prepared, place: Place, progress: Progress, *, optimised: bool) -> Check:
-    assert prepared.reference is not None
-    chosen = spread_indices(len(prepared.fidelity_indices), CHECK_IMAGES)
-    indices = [prepared.fidelity_indices[position] for position in chosen]
-    reference = prepared.reference[chosen]
-
-    def report(done: int, total: int) -> None:
-        progress(f"check {artifact.format}/{artifact.precision}", done, total)
-
-    log = place.logs / f"check-{artifact.format}-{artifact.precision}.log"
-    with Worker(
-        "rtbench.measure.sessions:SessionHost", log=log, timeout_s=place.timeout_s, threads=place.threads
-    ) as worker:
-        try:
-            if optimised:
-                worker.call("open", *ORT_ON_CPU, artifact, prepared.model, prepared.images.path, place.threads, False)
-            else:
-                worker.call("open_unoptimised", artifact, prepared.model, prepared.images.path, place.threads)
-            outputs = worker.call("logits", indices, on_progress=report)
-            require_outputs(outputs, len(indices), prepared.model.classes)
-        except WorkerFailed as error:
-            return Check(status="failed", reason=str(error), fidelity=None)
-        except InvalidOutput as error:
-            return Check(status="invalid", reason=str(error), fidelity=None)
-    status, fidelity = judge(reference, outputs, artifact.precision)
-    return Check(status=status, reason=None if status == "ok" else fidelity.verdict, fidelity=fidelity)

@@ -7,9 +7,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from rtbench.compare.plan import PlannedRow, Sampling
+from rtbench.compare.plan import PlannedRow
 from rtbench.errors import UsageError
 from rtbench.measure import latency
+from rtbench.options import Sampling
 from rtbench.records.run import Row, Run
 from rtbench.runs.directory import RunDirectory
 
@@ -38,7 +39,7 @@ def take_up(kept: Run, run: Run, rows: Sequence[PlannedRow], sampling: Sampling,
 
 def take_blocks(rows: Sequence[PlannedRow], sampling: Sampling, directory: RunDirectory) -> None:
     """Give rows the samples that the run directory has of them, which is all there is however an interrupt fell."""
-    schedule = latency.Schedule(sampling.runs, sampling.processes)
+    schedule = latency.Schedule(sampling.planned_runs, sampling.processes)
     samples = directory.take_samples(lambda number: schedule.round(number).runs)
     for row in rows:
         row.blocks = {block.round: block for block in samples.get(row.id, ())}

@@ -7,14 +7,15 @@ from datetime import datetime, timezone
 
 from rtbench.compare.evaluate import predict_row, score_accuracy
 from rtbench.compare.plan import Plan, PlannedRow, default_choices, plan_rows, prepare_all, require_some_row
-from rtbench.compare.prepare import Prepared, Progress
+from rtbench.compare.prepared import Prepared, Progress
 from rtbench.compare.resume import INTERRUPTED, take_blocks, take_up
 from rtbench.compare.timing import Timing, compare_latencies, summarise
 from rtbench.errors import InvalidOutput, UsageError
 from rtbench.measure.conditions import Monitor
 from rtbench.measure.environment import find_gpu, read_environment
 from rtbench.measure.fidelity import judge, require_outputs, require_varied
-from rtbench.records.run import Comparison, Dataset, Latency, Row, Run
+from rtbench.records.measurement import Comparison, Latency
+from rtbench.records.run import Dataset, Row, Run
 from rtbench.runs.directory import RunDirectory
 from rtbench.runtimes import UNPROVEN, choose
 from rtbench.scores.baselines import MEASURED, is_torch_fp32, load_baseline, measured_baseline
@@ -28,13 +29,13 @@ def compare(plan: Plan, directory: RunDirectory, progress: Progress) -> Run:
     UsageError comes before anything is measured. A row's failure is that row's alone. Ctrl-C
     ends the measuring and keeps what is measured: the run returned is then not `complete`.
     """
-    baseline = load_baseline(plan.baseline)
+    baseline = load_baseline(plan.options.baseline)
     gpu = find_gpu() is not None
-    choices = [choose(name, gpu=gpu) for name in plan.runtimes or ()]
-    require_some_row(choices, plan.precisions)
+    choices = [choose(name, gpu=gpu) for name in plan.options.runtimes or ()]
+    require_some_row(choices, plan.options.precisions)
     everything = prepare_all(plan, choices or default_choices(gpu=gpu), progress)
-    rows = plan_rows(everything, choices, plan.precisions, gpu=gpu)
-    if plan.baseline == MEASURED and not any(is_torch_fp32(row.record) for row in rows):
+    rows = plan_rows(everything, choices, plan.options.precisions, gpu=gpu)
+    if plan.options.baseline == MEASURED and not any(is_torch_fp32(row.record) for row in rows):
         raise UsageError("there is no torch/fp32 row to be the measured baseline", "add torch to --runtimes")
     run = Run(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -47,7 +48,7 @@ def compare(plan: Plan, directory: RunDirectory, progress: Progress) -> Run:
         rows=[row.record for row in rows],
     )
     if directory.kept:
-        run = take_up(directory.kept, run, rows, plan.sampling, directory)
+        run = take_up(directory.kept, run, rows, plan.options, directory)
     return _Measuring(plan, rows, directory, run, progress).run_all()
 
 
@@ -82,7 +83,7 @@ class _Measuring:
             monitor = Monitor(gpu=self._run.environment.gpu is not None)
             with self._worker("rtbench.measure.yardstick:Yardstick", "yardstick") as yardstick:
                 Timing(
-                    self._live(), self._plan.sampling, self._directory, monitor, self._progress, self._open, yardstick
+                    self._live(), self._plan.options, self._directory, monitor, self._progress, self._open, yardstick
                 ).run()
             self._summarise()
             for row in self._live():
@@ -92,7 +93,7 @@ class _Measuring:
                 score_accuracy(self._rows, self._directory)
             finished = True
         except KeyboardInterrupt:
-            take_blocks(self._live(), self._plan.sampling, self._directory)
+            take_blocks(self._live(), self._plan.options, self._directory)
             score_accuracy(self._rows, self._directory)
             self._end_interrupted()
         finally:
@@ -126,7 +127,7 @@ class _Measuring:
             prepared.model,
             prepared.images.path,
             place.threads,
-            self._plan.model.trust_pickle,
+            self._plan.options.trust_pickle,
         )
         row.add_startup(startup)
         if row.record.provider is not None:
@@ -159,15 +160,15 @@ class _Measuring:
         if row.worker is None:
             self._open(row)
         row.running.resume()
-        predict_row(row, self._directory, self._plan.batch_size, self._report(f"accuracy of {row.id}"))
+        predict_row(row, self._directory, self._plan.options.batch_size, self._report(f"accuracy of {row.id}"))
 
     def _end_interrupted(self) -> None:
         for row in self._live():
             labelled, predicted = len(row.prepared.image_set.labelled), len(row.predictions or ())
             if not row.timed_runs:
                 row.end("failed", INTERRUPTED)
-            elif row.timed_runs < self._plan.sampling.runs:
-                row.warn(f"interrupted after {row.timed_runs} of {self._plan.sampling.runs} runs")
+            elif row.timed_runs < self._plan.options.planned_runs:
+                row.warn(f"interrupted after {row.timed_runs} of {self._plan.options.planned_runs} runs")
             elif not predicted and labelled:
                 row.warn("interrupted before its accuracy was measured")
             elif predicted < labelled:
@@ -189,7 +190,7 @@ class _Measuring:
     def _save(self, *, complete: bool) -> Run:
         records = [row.record for row in self._rows]
         baseline = self._run.baseline
-        if self._plan.baseline == MEASURED:
+        if self._plan.options.baseline == MEASURED:
             baseline = measured_baseline(records, self._run.environment.cpu)
         sample = self._run.dataset is not None and self._run.dataset.sample
         comparisons, lead = self._compare(records)

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtbench import stats
-from rtbench.compare.plan import PlannedRow, Sampling
-from rtbench.compare.prepare import Progress
+from rtbench.compare.plan import PlannedRow
+from rtbench.compare.prepared import Progress
 from rtbench.errors import WorkerFailed
 from rtbench.measure import latency
 from rtbench.measure.conditions import Monitor, disturbances
-from rtbench.records.run import Comparison, Conditions, Environment, MlPerf, Row
+from rtbench.options import Sampling
+from rtbench.records.measurement import Comparison, Conditions, MlPerf
+from rtbench.records.run import Environment, Row
 from rtbench.runs.directory import RunDirectory
 from rtbench.worker import Worker
 
@@ -52,7 +54,7 @@ class Timing:
             self.directory.append_samples(block)
             done += len(block.durations_ns)
             if target is None:
-                self.progress("latency", done, self.sampling.runs * len(self.rows))
+                self.progress("latency", done, self.sampling.planned_runs * len(self.rows))
             else:
                 self.progress("latency (seconds at most)", int(self._seconds()), int(most))
         for row in self._live():
@@ -64,7 +66,7 @@ class Timing:
     def _rounds(self) -> Iterator[latency.Round]:
         """Those planned, and with a target more, until it is reached at the end of a process; before each, the
         rows' processes are those that it is timed in."""
-        schedule, before = latency.Schedule(self.sampling.runs, self.sampling.processes), 0
+        schedule, before = latency.Schedule(self.sampling.planned_runs, self.sampling.processes), 0
         for number in itertools.count():
             coming = schedule.round(number)
             if number >= len(schedule.sizes):
@@ -143,7 +145,7 @@ class Timing:
             self._warm_up(row)
         worker = row.running
         worker.resume()
-        measured: MlPerf = worker.call("run_mlperf", self.sampling.runs)
+        measured: MlPerf = worker.call("run_mlperf", self.sampling.planned_runs)
         row.update(mlperf=measured)
         worker.pause()
 

@@ -11,9 +11,9 @@ import onnx
 
 from rtbench import artifacts
 from rtbench.errors import UsageError
-from rtbench.images.preprocessing import RESNET
+from rtbench.images.preprocessing import RESNET, overridden
 from rtbench.options import ModelOptions
-from rtbench.records.run import Artifact, Model, Preprocessing
+from rtbench.records.model import Artifact, Model, Preprocessing
 from rtbench.terms import Precision
 
 QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"})
@@ -28,7 +28,7 @@ def adopt_onnx(path: Path, options: ModelOptions, recipe: Preprocessing | None) 
     artifacts.require_file(path)
     graph = _read(path)
     side = _input_size(path, graph)
-    recipe = options.override(recipe or _recipe_for(side))
+    recipe = overridden(recipe or _recipe_for(side), options)
     if side and side != recipe.input_size:
         raise UsageError(f"{path} takes {side}x{side} inputs, not {recipe.input_size}", f"give --input-size {side}")
     sha256 = artifacts.file_sha256(path)

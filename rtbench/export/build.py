@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from rtbench.errors import ExportFailed
 from rtbench.export import tensorrt_library
-from rtbench.records.run import BatchProfile, Recipe
+from rtbench.records.model import BatchProfile, Recipe
 
 if TYPE_CHECKING:
     import tensorrt as trt

@@ -16,7 +16,7 @@ from rtbench.images import preprocessing
 from rtbench.images.image_set import spread_indices
 from rtbench.models import fake_model
 from rtbench.options import ModelOptions
-from rtbench.records.run import Artifact, Calibration, Model, Preprocessing
+from rtbench.records.model import Artifact, Calibration, Model, Preprocessing
 from rtbench.terms import Format, Precision
 
 if TYPE_CHECKING:

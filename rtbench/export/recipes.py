@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from rtbench.errors import UsageError
-from rtbench.records.run import Gpu, Recipe
+from rtbench.records.model import Recipe
+from rtbench.records.run import Gpu
 from rtbench.terms import Precision
 
 if sys.version_info >= (3, 11):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rtbench import artifacts
 from rtbench.export import tensorrt_library
-from rtbench.records.run import Artifact, EngineBuild, Gpu, Recipe
+from rtbench.records.model import Artifact, EngineBuild, Recipe
+from rtbench.records.run import Gpu
 from rtbench.terms import Format, Library, Precision
 
 SOURCES: dict[Precision, tuple[Format, Precision]] = {"fp16": ("onnx", "fp16"), "int8": ("onnx_trt", "int8")}

@@ -13,7 +13,8 @@ from typing import get_args
 
 from rtbench.artifacts import tool_versions
 from rtbench.errors import RuntimeUnavailable
-from rtbench.records.run import Gpu, Recipe
+from rtbench.records.model import Recipe
+from rtbench.records.run import Gpu
 from rtbench.terms import Library
 
 LIBRARIES: tuple[Library, ...] = get_args(Library)

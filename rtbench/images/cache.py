@@ -37,7 +37,7 @@ from rtbench.errors import UsageError
 from rtbench.images.cropping import Geometry, Pixels, pixel_type
 from rtbench.images.decoding import Decoded
 from rtbench.images.image_set import ImageFile, ImageSet
-from rtbench.records.run import Preprocessing
+from rtbench.records.model import Preprocessing
 from rtbench.worker import Worker
 
 VERSION = 3
@@ -287,56 +287,3 @@ def _fingerprint(images: ImageSet, contents: Sequence[Sequence[int]]) -> str:
     for file, content in zip(images.files, contents, strict=True):
         digest.update(json.dumps([file.name, file.label, file.box, *content]).encode())
     return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One entry of the cache; `images` are of `source`, `last_used` is a time since the epoch in seconds."""
-
-    path: Path
-    source: str
-    images: int
-    geometry: str
-    size_bytes: int
-    last_used: float
-    finished: bool
-
-
-def list_entries(folder: Path) -> list[Entry]:
-    """What the cache holds, the last used first; unfinished builds too."""
-    found = [_entry(path.parent) for path in folder.glob(f"*/{ABOUT}")]
-    return sorted(found, key=lambda entry: -entry.last_used)
-
-
-def prune(folder: Path, used_before: float) -> tuple[list[Entry], list[Entry]]:
-    """Remove entries not used since that time; those removed, and those that some process has in use."""
-    removed, kept = [], []
-    for entry in list_entries(folder):
-        if entry.last_used >= used_before:
-            continue
-        descriptor = os.open(entry.path, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(entry.path)
-            removed.append(entry)
-        except BlockingIOError:
-            kept.append(entry)
-        finally:
-            os.close(descriptor)
-    return removed, kept
-
-
-def _entry(path: Path) -> Entry:
-    about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
-    geometry = about["geometry"]
-    chunks = path / CHUNKS
-    return Entry(
-        path=path,
-        source=about["source"],
-        images=about["images"],
-        geometry=f"{geometry['input_size']} of {geometry['resize']} {geometry['interpolation']}"
-        + (f", {geometry['preprocess']}" if geometry["preprocess"] != "torch" else ""),
-        size_bytes=sum(file.stat().st_size for file in path.iterdir()),
-        last_used=(chunks if chunks.exists() else path).stat().st_mtime,
-        finished=(path / PIXELS).is_file(),
-    )

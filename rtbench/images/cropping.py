@@ -14,7 +14,7 @@ from PIL import Image
 from rtbench.images.image_set import as_rgb
 
 if TYPE_CHECKING:
-    from rtbench.records.run import Preprocessing
+    from rtbench.records.model import Preprocessing
     from rtbench.terms import Interpolation, Preprocess
 
 

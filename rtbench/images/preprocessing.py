@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtbench.images.cropping import FINE, Pixels
-from rtbench.records.run import Preprocessing
+from rtbench.options import ModelOptions, flag
+from rtbench.records.model import Preprocessing
 
 RESNET = Preprocessing(
     input_size=224,
@@ -29,6 +30,20 @@ def tf_recipe(recipe: Preprocessing) -> Preprocessing:
             "source": "the baseline's TensorFlow recipe, by --preprocess tf",
         }
     )
+
+
+def overridden(recipe: Preprocessing, options: ModelOptions) -> Preprocessing:
+    """`recipe` with the user's own words in place; a new input size keeps the share that is cropped."""
+    if options.preprocess == "tf" and recipe.preprocess != "tf":
+        recipe = tf_recipe(recipe)
+    names = ("input_size", "resize", "interpolation", "mean", "std")
+    said = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if not said:
+        return recipe
+    if "input_size" in said and "resize" not in said:
+        said["resize"] = round(said["input_size"] * recipe.resize / recipe.input_size)
+    given = ", ".join(flag(name) for name in names if getattr(options, name) is not None)
+    return recipe.model_copy(update=said | {"source": f"{recipe.source}; {given} given"})
 
 
 def normalise(pixels: Pixels, recipe: Preprocessing) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from rtbench.errors import UsageError
 from rtbench.images.image_set import Box, ImageFile, ImageSet
-from rtbench.records.run import Preprocessing
+from rtbench.records.model import Preprocessing
 
 if TYPE_CHECKING:
     import torch

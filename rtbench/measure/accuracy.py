@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from rtbench.records.run import Accuracy, ClassLoss, Difference
+from rtbench.records.measurement import Accuracy, ClassLoss, Difference
 from rtbench.stats import mcnemar_test, paired_interval, wilson_interval
 
 TOP = 5

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from rtbench.measure.latency import host_clock
-from rtbench.records.run import Conditions, GpuConditions
+from rtbench.records.measurement import Conditions, GpuConditions
 
 OTHER_CORES = 0.1
 """Cores kept busy by others past which a row was disturbed, where no core is spare for them."""

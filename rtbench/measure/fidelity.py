@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtbench.errors import InvalidOutput
-from rtbench.records.run import Fidelity
+from rtbench.records.measurement import Fidelity
 from rtbench.terms import Precision
 
 ROUNDING: dict[Precision, float] = {"fp32": 1e-5, "fp16": 5e-3, "int8": 0.1}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtbench.errors import RuntimeUnavailable
-from rtbench.records.run import MlPerf
+from rtbench.records.measurement import MlPerf
 from rtbench.runtimes import Session
 
 LEAST_MS = 10_000

@@ -15,7 +15,8 @@ from rtbench.images.crops import Crops
 from rtbench.measure import latency
 from rtbench.measure.accuracy import Predictions, predict_batch
 from rtbench.measure.fidelity import within_rounding
-from rtbench.records.run import Artifact, MlPerf, Model, Startup
+from rtbench.records.measurement import MlPerf, Startup
+from rtbench.records.model import Artifact, Model
 from rtbench.runtimes import Clock, Session, SessionInfo, load_runtime
 from rtbench.terms import Precision
 

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from rtbench.errors import UsageError
 from rtbench.images import sample
-from rtbench.records.run import Preprocessing
+from rtbench.records.model import Preprocessing
 
 StateDict = Mapping[str, torch.Tensor]
 Options = dict[str, int | bool]

@@ -14,9 +14,10 @@ from pydantic import ValidationError
 
 from rtbench import artifacts
 from rtbench.errors import UsageError
-from rtbench.images.preprocessing import RESNET
+from rtbench.images.preprocessing import RESNET, overridden
 from rtbench.options import ModelOptions
-from rtbench.records.run import Artifact, Model, Record
+from rtbench.records import Record
+from rtbench.records.model import Artifact, Model
 from rtbench.terms import Precision
 
 
@@ -64,7 +65,7 @@ def adopt(path: Path, script: FakeScript, options: ModelOptions) -> tuple[Model,
         sha256=sha256,
         parameters=None,
         classes=script.classes,
-        preprocessing=options.override(recipe),
+        preprocessing=overridden(recipe, options),
     )
     artifact = Artifact(
         path=str(path),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rtbench import artifacts
 from rtbench.errors import UsageError
 from rtbench.images import sample
-from rtbench.images.preprocessing import RESNET
+from rtbench.images.preprocessing import RESNET, overridden
 from rtbench.models.architectures import (
     Options,
     build,
@@ -31,7 +31,7 @@ from rtbench.models.architectures import (
 )
 from rtbench.models.checkpoints import Checkpoint, read_checkpoint
 from rtbench.options import ModelOptions
-from rtbench.records.run import Artifact, Model, Preprocessing
+from rtbench.records.model import Artifact, Model, Preprocessing
 from rtbench.terms import Format
 
 FILE_SUFFIXES = frozenset({".pt", ".pth", ".pt2", ".bin", ".ckpt"})
@@ -173,7 +173,7 @@ def _from_state(
                 sha256=artifacts.file_sha256(file) if file else _state_sha256(state),
                 parameters=sum(parameter.numel() for parameter in module.parameters()),
                 classes=arch_options["num_classes"],
-                preprocessing=options.override(recipe),
+                preprocessing=overridden(recipe, options),
                 random_weights=options.random_weights,
             ),
             "state_dict",
@@ -195,7 +195,7 @@ def _from_module(name: str, source: str, checkpoint: Checkpoint, options: ModelO
                 sha256=sha256,
                 parameters=sum(parameter.numel() for parameter in module.parameters()),
                 classes=0,
-                preprocessing=options.override(recipe),
+                preprocessing=overridden(recipe, options),
             ),
             checkpoint.kind,
             module,

@@ -8,7 +8,7 @@ from datetime import datetime
 from rich.table import Table
 from rich.text import Text
 
-from rtbench.images.cache import Entry
+from rtbench.images.cache_entries import Entry
 
 
 def render_entries(entries: Sequence[Entry]) -> Table:

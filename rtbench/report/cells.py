@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from rtbench.images import sample
-from rtbench.records.run import Comparison, Interval, MlPerf, Row, Run
+from rtbench.records import Interval
+from rtbench.records.measurement import Comparison, MlPerf
+from rtbench.records.run import Row, Run
 from rtbench.report.losses import accuracy_notes
 from rtbench.review.builds import build_spreads
 from rtbench.scores.baselines import is_torch_fp32

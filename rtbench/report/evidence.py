@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from rtbench.measure.latency import Block
 from rtbench.records.run import Row, Run
-from rtbench.runs.directory import Prediction, read_blocks, read_predictions
+from rtbench.runs.predictions import Prediction, read_predictions
+from rtbench.runs.samples import read_blocks
 from rtbench.scores.baselines import is_torch_fp32
 
 QUANTILES = (5, 25, 50, 75, 95)

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from rtbench.records.run import Artifact, EngineBuild, Model
+from rtbench.records.model import Artifact, EngineBuild, Model
 from rtbench.terms import Format, Precision
 
 HEADERS = ("artifact", "MiB", "status", "agree %", "error", "file")

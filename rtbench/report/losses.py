@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rtbench.records.run import Dataset, Difference, Row, Run
+from rtbench.records.measurement import Difference
+from rtbench.records.run import Dataset, Row, Run
 
 NAMED = 3
 """How many unreadable images and worst classes are named; `result.json` has them all."""

@@ -78,6 +78,20 @@ def render_history_page(history: History) -> str:
     )
 
 
+RINGS: Spec = {
+    "transform": [{"filter": "datum.mark !== null"}],
+    "mark": {"type": "point", "size": 190, "strokeWidth": 2.5, "filled": False, "opacity": 1},
+    "encoding": {
+        "color": {
+            "field": "mark",
+            "scale": {"domain": ["better", "worse"], "range": ["var(--good)", "var(--bad)"]},
+            "legend": None,
+        }
+    },
+}
+"""Drawn around the points that changed."""
+
+
 def _trend(points: list[Point], figure: Figure, field: str, title: str, machines: list[str]) -> Spec | None:
     scale = 100 if figure == "accuracy" else 1
     values: list[dict[str, Any]] = [
@@ -116,17 +130,6 @@ def _trend(points: list[Point], figure: Figure, field: str, title: str, machines
         {"field": "value", "type": "quantitative", "title": title, "format": ".4~g"},
         {"field": "mark", "title": "changed"},
     ]
-    rings = {
-        "transform": [{"filter": "datum.mark !== null"}],
-        "mark": {"type": "point", "size": 190, "strokeWidth": 2.5, "filled": False, "opacity": 1},
-        "encoding": {
-            "color": {
-                "field": "mark",
-                "scale": {"domain": ["better", "worse"], "range": ["var(--good)", "var(--bad)"]},
-                "legend": None,
-            }
-        },
-    }
     return {
         "data": {"name": "points", "values": values},
         "height": 110 if figure == "latency" else 64,
@@ -138,7 +141,7 @@ def _trend(points: list[Point], figure: Figure, field: str, title: str, machines
                 "mark": {"type": "point", "filled": True, "size": 36, "opacity": 1},
                 "encoding": {"color": colour},
             },
-            *([rings] if any(each["mark"] for each in values) else []),
+            *([RINGS] if any(each["mark"] for each in values) else []),
         ],
         "resolve": {"scale": {"color": "independent"}},
     }

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rtbench.errors import UsageError
 from rtbench.measure.latency import Block
-from rtbench.records.run import Interval, Record, Row, Run
+from rtbench.records import Interval, Record
+from rtbench.records.run import Row
+from rtbench.review.sides import Side, other_machine
 from rtbench.review.spread import Parts, alike, median_change, p10_change
-from rtbench.runs.directory import RESULT, Prediction, read_blocks, read_predictions, read_run
 from rtbench.stats import LEAST_PROCESSES, paired_change
 
 Verdict = Literal["better", "worse", "no difference shown", "not comparable"]
@@ -58,46 +57,6 @@ class Diff(Record):
     after: str
     rows: list[RowChange]
     notes: list[str]
-
-
-@dataclass(frozen=True)
-class Side:
-    """The runs on one side of a diff: one, or several repeats of the same thing; figures are of the last."""
-
-    path: Path
-    runs: Sequence[Run]
-    blocks: Sequence[Mapping[str, Sequence[Block]]]
-    predictions: Mapping[str, Sequence[Prediction]]
-
-    @property
-    def run(self) -> Run:
-        return self.runs[-1]
-
-    def row(self, row_id: str) -> Row | None:
-        return next((row for row in self.run.rows if row.id == row_id), None)
-
-    def measured(self, row_id: str) -> list[Sequence[Block]]:
-        """The row's blocks in each run in which it ended well."""
-        return [
-            blocks[row_id]
-            for run, blocks in zip(self.runs, self.blocks, strict=True)
-            if row_id in blocks and any(row.id == row_id and row.status == "ok" for row in run.rows)
-        ]
-
-
-def read_side(path: Path) -> Side:
-    """A run directory, or a folder of them that are repeats of one another."""
-    folders = [path]
-    if path.is_dir() and not (path / RESULT).exists():
-        folders = sorted((found.parent for found in path.glob(f"*/{RESULT}")), key=lambda each: each.name) or [path]
-    runs = [read_run(folder) for folder in folders]
-    for folder, run in zip(folders, runs, strict=True):
-        reason = _other_machine(runs[-1], run)
-        if reason:
-            raise UsageError(f"the runs in {path} are no repeats: {folder.name} has {reason}", "name one run")
-    homes = [folder if folder.is_dir() else folder.parent for folder in folders]
-    predictions = {row.id: read_predictions(homes[-1], row.id) for row in runs[-1].rows}
-    return Side(path, runs, [read_blocks(home) for home in homes], predictions)
 
 
 def _parts(blocks: Sequence[Block]) -> Parts:
@@ -142,7 +101,7 @@ class _Rounds:
 def _rounds(row_id: str, before: Side, after: Side) -> _Rounds | str:
     """What is compared of a row's latency, or why nothing can be."""
     old, new = before.row(row_id), after.row(row_id)
-    reason = _absence(old, new) or _other_machine(before.run, after.run)
+    reason = _absence(old, new) or other_machine(before.run, after.run)
     if reason:
         return reason
     assert old is not None
@@ -269,17 +228,6 @@ def _absence(old: Row | None, new: Row | None) -> str | None:
     for row, which in ((old, "first"), (new, "second")):
         if row.status != "ok":
             return f"{row.status} in the {which} run"
-    return None
-
-
-def _other_machine(before: Run, after: Run) -> str | None:
-    """Why latencies of these runs are not of one machine, None where they are."""
-    old, new = before.environment, after.environment
-    gpus = tuple(env.gpu.name if env.gpu else "no GPU" for env in (old, new))
-    if (old.cpu, old.cores, gpus[0]) != (new.cpu, new.cores, gpus[1]):
-        return f"other hardware: {new.cpu}, {new.cores} cores, {gpus[1]}; was {old.cpu}, {old.cores} cores, {gpus[0]}"
-    if old.threads != new.threads:
-        return f"other threads: {new.threads}, was {old.threads}"
     return None
 
 

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rtbench.errors import UsageError
-from rtbench.records.run import Record, Row, Run
-from rtbench.review.diff import FIGURES, Diff, Figure, diff, read_side
+from rtbench.records import Record
+from rtbench.records.run import Row, Run
+from rtbench.review.diff import FIGURES, Diff, Figure, diff
+from rtbench.review.sides import read_side
 from rtbench.review.spread import STATISTICS
-from rtbench.runs.directory import RESULT, SAMPLES, read_run
+from rtbench.runs.result import RESULT, read_run
+from rtbench.runs.samples import SAMPLES
 from rtbench.terms import Status
 
 INDEX = ".rtbench-history.sqlite"

@@ -11,25 +11,22 @@ import os
 import shutil
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from rtbench.artifacts import check_writable, write_text
 from rtbench.errors import UsageError
 from rtbench.measure.accuracy import TOP, Predictions
 from rtbench.measure.latency import Block
-from rtbench.records.run import SCHEMA_VERSION, Run
+from rtbench.records.run import Run
+from rtbench.runs.csv_lines import file_name, line_of
+from rtbench.runs.predictions import prediction_header, prediction_lines, quoted
+from rtbench.runs.result import RESULT, read_run
+from rtbench.runs.samples import SAMPLE_COLUMNS, SAMPLES, blocks_in, sample_lines
 
-RESULT, SAMPLES, COMMAND = "result.json", "samples.csv", "command.json"
+COMMAND = "command.json"
 FLIP_COLUMNS = ("file", "label", "own_top1", "own_confidence", "top1", "confidence")
-UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = ()
-"""For each schema version from 1 on, what makes a `result.json` of it one of the next version."""
-SAMPLE_COLUMNS = ("row", "round", "process", "position", "start_ns", "duration_ns", "device_ms", "yardstick_ms")
 
 
 class RunDirectory:
@@ -97,7 +94,7 @@ class RunDirectory:
         """Add a block's raw samples to `samples.csv`; times are the host's monotonic clock, but `device_ms` is
         the device's, empty where it has none. `yardstick_ms` is that of the round."""
         path = self.path / SAMPLES
-        text = _sample_lines(block) if path.exists() else _line(SAMPLE_COLUMNS) + _sample_lines(block)
+        text = sample_lines(block) if path.exists() else line_of(SAMPLE_COLUMNS) + sample_lines(block)
         with path.open("a", newline="", encoding="utf-8") as file:
             file.write(text)
 
@@ -107,8 +104,8 @@ class RunDirectory:
         path = self.path / SAMPLES
         if not path.exists():
             return {}
-        whole = [block for block in _read_blocks(path) if len(block.durations_ns) == size_of(block.round)]
-        text = _line(SAMPLE_COLUMNS) + "".join(_sample_lines(block) for block in whole)
+        whole = [block for block in blocks_in(path) if len(block.durations_ns) == size_of(block.round)]
+        text = line_of(SAMPLE_COLUMNS) + "".join(sample_lines(block) for block in whole)
         if text != path.read_text(encoding="utf-8"):
             write_text(path, text)
         by_row: dict[str, list[Block]] = {}
@@ -122,9 +119,9 @@ class RunDirectory:
         """Add images to the row's `predictions/<row>.csv`."""
         path = self._predictions(row)
         path.parent.mkdir(exist_ok=True)
-        text = _prediction_lines(names, labels, predictions)
+        text = prediction_lines(names, labels, predictions)
         if not path.exists():
-            text = _prediction_header(predictions) + text
+            text = prediction_header(predictions) + text
         with path.open("a", encoding="utf-8") as file:
             file.write(text)
 
@@ -149,7 +146,7 @@ class RunDirectory:
             np.array([line[-1] for line in lines], dtype=np.float32),
         )
         if cut:
-            write_text(path, _prediction_header(kept) + _prediction_lines(names[:count], labels[:count], kept))
+            write_text(path, prediction_header(kept) + prediction_lines(names[:count], labels[:count], kept))
         return kept
 
     def _predictions(self, row: str) -> Path:
@@ -159,63 +156,8 @@ class RunDirectory:
         """The images whose top-1 is not that of the model's own row, as `flipped/<row>.csv`."""
         text = [",".join(FLIP_COLUMNS)]
         for name, label, own, own_confidence, best, confidence in lines:
-            text.append(f"{_quoted(name)},{label},{own},{own_confidence:.6f},{best},{confidence:.6f}")
+            text.append(f"{quoted(name)},{label},{own},{own_confidence:.6f},{best},{confidence:.6f}")
         write_text(self.path / "flipped" / f"{file_name(row)}.csv", "\n".join(text) + "\n")
-
-
-def _prediction_header(predictions: Predictions) -> str:
-    ranks = [f"top{rank + 1}" for rank in range(predictions.classes.shape[1])]
-    return ",".join(["file", "label", *ranks, "confidence"]) + "\n"
-
-
-def _prediction_lines(names: Sequence[str], labels: Sequence[int], predictions: Predictions) -> str:
-    classes, confidences = predictions.classes.tolist(), predictions.confidences.tolist()
-    return "".join(
-        f"{_quoted(name)},{label},{','.join(map(str, best))},{confidence:.9g}\n"
-        for name, label, best, confidence in zip(names, labels, classes, confidences, strict=True)
-    )
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def file_name(row: str) -> str:
-    """A row's id as a file name: `ort:cpu/int8` is `ort-cpu-int8`."""
-    return "".join(char if char.isalnum() or char in "._" else "-" for char in row)
-
-
-def read_run(path: Path) -> Run:
-    """The record of a run directory, or of a `result.json` itself; UsageError where it is none."""
-    file = path / RESULT if path.is_dir() else path
-    try:
-        return Run.model_validate(_upgraded(json.loads(file.read_bytes()), file))
-    except FileNotFoundError:
-        raise UsageError(
-            f"{path} is no run directory (it has no {RESULT})", "name a folder that compare wrote"
-        ) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        problem = f"{where or 'it'}: {first['msg']}"
-    except ValueError as error:  # no JSON, or no text
-        problem = str(error)
-    raise UsageError(f"{file} is no result of this version of rtbench: {problem}", "measure again")
-
-
-def _upgraded(data: Any, file: Path) -> Any:
-    """A result of any earlier schema version as one of this version; UsageError where it is of a later one."""
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if not isinstance(version, int):
-        return data  # which Run then refuses, with the reason
-    if version > SCHEMA_VERSION:
-        raise UsageError(
-            f"{file} has schema version {version}, and this version of rtbench reads up to {SCHEMA_VERSION}",
-            "use the newer rtbench that wrote it",
-        )
-    for step in UPGRADES[version - 1 :]:
-        data = step(data)
-    return data
 
 
 def _interrupted_run(path: Path) -> Run | None:
@@ -236,80 +178,3 @@ def read_command(path: Path) -> tuple[list[str], Path]:
         raise UsageError(
             f"{path} is no run directory that can be resumed (it has no {COMMAND})", "start a new run"
         ) from None
-
-
-def read_samples(path: Path) -> dict[str, list[NDArray[np.float64]]]:
-    """The raw samples of a run directory: for each row its rounds, in milliseconds."""
-    return {row: [block.ms for block in blocks] for row, blocks in read_blocks(path).items()}
-
-
-def read_blocks(path: Path) -> dict[str, list[Block]]:
-    """The raw samples of a run directory as they were measured: for each row its blocks, in order."""
-    blocks: dict[str, list[Block]] = {}
-    for block in _read_blocks(path / SAMPLES):
-        blocks.setdefault(block.row, []).append(block)
-    return blocks
-
-
-@dataclass(frozen=True)
-class Prediction:
-    file: str
-    label: int
-    classes: tuple[int, ...]
-    """With the largest output first; -1 where the output was not finite."""
-
-
-def read_predictions(path: Path, row: str) -> list[Prediction]:
-    """What a row answered for every labelled image; empty where it was not asked."""
-    return [
-        Prediction(
-            line["file"], int(line["label"]), tuple(int(line[key]) for key in line if key and key.startswith("top"))
-        )
-        for line in _lines(path / "predictions" / f"{file_name(row)}.csv")
-    ]
-
-
-def _lines(path: Path) -> list[dict[str, str]]:
-    """The lines of a CSV file, none where it is missing; one that a kill has cut is left out."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        text = file.read()
-    whole = text[: text.rfind("\n") + 1]
-    return list(csv.DictReader(io.StringIO(whole, newline="")))
-
-
-def _read_blocks(path: Path) -> list[Block]:
-    """Blocks in the order measured, none without the file."""
-    grouped: dict[tuple[str, int, int, int], list[dict[str, str]]] = {}
-    for line in _lines(path):
-        process = line.get("process", "0")  # earlier versions had one, no device_ms and no yardstick
-        key = (line["row"], int(line["round"]), int(process), int(line["position"]))
-        grouped.setdefault(key, []).append(line)
-    return [
-        Block(
-            *key,
-            np.array([line["start_ns"] for line in lines], dtype=np.int64),
-            np.array([line["duration_ns"] for line in lines], dtype=np.int64),
-            np.array([line.get("device_ms") or "nan" for line in lines], dtype=np.float64),
-            float(lines[0].get("yardstick_ms") or "nan"),
-        )
-        for key, lines in grouped.items()
-    ]
-
-
-def _sample_lines(block: Block) -> str:
-    device = ("" if np.isnan(each) else repr(each) for each in block.device_ms.tolist())
-    yardstick = "" if np.isnan(block.yardstick_ms) else repr(block.yardstick_ms)
-    return "".join(
-        _line((block.row, block.round, block.process, block.position, start, duration, on_device, yardstick))
-        for start, duration, on_device in zip(
-            block.starts_ns.tolist(), block.durations_ns.tolist(), device, strict=True
-        )
-    )
-
-
-def _line(values: Sequence[object]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue()

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtbench.errors import UsageError
-from rtbench.records.run import Artifact, Model, Record
+from rtbench.records import Record
+from rtbench.records.model import Artifact, Model
 from rtbench.terms import Format, Precision
 
 Clock = Callable[[], int]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rtbench.errors import DeviceFailed, InvalidOutput, RuntimeUnavailable
 from rtbench.export import tensorrt_library
 from rtbench.export.build import Log
-from rtbench.records.run import EngineBuild
+from rtbench.records.model import EngineBuild
 from rtbench.runtimes import Clock, SessionInfo
 from rtbench.runtimes.cuda import Device, Error, Graph, explain
 

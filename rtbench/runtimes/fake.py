@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rtbench import __version__
 from rtbench.errors import RuntimeUnavailable
 from rtbench.models.fake_model import FakeScript, read_script
-from rtbench.records.run import Artifact, Model
+from rtbench.records.model import Artifact, Model
 from rtbench.runtimes import Clock, SessionInfo
 
 

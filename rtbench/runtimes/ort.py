@@ -17,7 +17,7 @@ import onnxruntime.capi.onnxruntime_pybind11_state as state
 from numpy.typing import NDArray
 
 from rtbench.errors import DeviceFailed, InvalidOutput, RuntimeUnavailable
-from rtbench.records.run import Artifact, Model
+from rtbench.records.model import Artifact, Model
 from rtbench.runtimes import Clock, SessionInfo, misplaced
 from rtbench.terms import Precision
 

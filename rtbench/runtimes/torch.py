@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from rtbench.errors import DeviceFailed, RuntimeUnavailable
 from rtbench.models.load import as_logits, open_torch_artifact
-from rtbench.records.run import Artifact, Model
+from rtbench.records.model import Artifact, Model
 from rtbench.runtimes import Clock, SessionInfo
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rtbench.errors import RuntimeUnavailable
 from rtbench.export import tensorrt_library
-from rtbench.records.run import Artifact, EngineBuild, Model
+from rtbench.records.model import Artifact, EngineBuild, Model
 from rtbench.runtimes import Session
 
 

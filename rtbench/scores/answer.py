@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rtbench.records.run import Interval, Row, Run
+from rtbench.records import Interval
+from rtbench.records.run import Row, Run
 from rtbench.scores.normalise import torch_row_for
 
 TOLERANCE = 0.01

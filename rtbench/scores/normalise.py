@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rtbench.records.run import Baseline, Comparison, Environment, Row, Scores
+from rtbench.records.measurement import Comparison
+from rtbench.records.run import Baseline, Environment, Row, Scores
 from rtbench.scores.baselines import is_torch_fp32
 
 

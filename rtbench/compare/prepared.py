@@ -1,0 +1,47 @@
+"""A model prepared for a comparison, and where preparing puts things."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtbench.images.cache import CachedImages
+from rtbench.images.image_set import ImageSet
+from rtbench.records.model import Artifact, Model
+from rtbench.terms import Format, Precision
+
+Progress = Callable[[str, int, int], None]
+"""What is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where preparing puts things, and with how many threads it works."""
+
+    engines: Path
+    """Parent of the artifact folders."""
+    folder: Path | None
+    """The artifact folder itself, where the user named one."""
+    cache: Path
+    logs: Path
+    threads: int
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model ready to be compared. `reference` has the model's own outputs for `fidelity_indices`."""
+
+    model: Model
+    folder: Path
+    image_set: ImageSet
+    images: CachedImages
+    fidelity_indices: list[int]
+    reference: NDArray[np.float32] | None
+    artifacts: list[Artifact]
+    failures: dict[tuple[Format, Precision], str] = field(default_factory=dict)
+    unavailable: dict[tuple[Format, Precision], str] = field(default_factory=dict)

@@ -1,0 +1,65 @@
+"""One side of a diff: a run, or repeats of one, with its raw samples and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rtbench.errors import UsageError
+from rtbench.measure.latency import Block
+from rtbench.records.run import Row, Run
+from rtbench.runs.predictions import Prediction, read_predictions
+from rtbench.runs.result import RESULT, read_run
+from rtbench.runs.samples import read_blocks
+
+
+@dataclass(frozen=True)
+class Side:
+    """The runs on one side of a diff: one, or several repeats of the same thing; figures are of the last."""
+
+    path: Path
+    runs: Sequence[Run]
+    blocks: Sequence[Mapping[str, Sequence[Block]]]
+    predictions: Mapping[str, Sequence[Prediction]]
+
+    @property
+    def run(self) -> Run:
+        return self.runs[-1]
+
+    def row(self, row_id: str) -> Row | None:
+        return next((row for row in self.run.rows if row.id == row_id), None)
+
+    def measured(self, row_id: str) -> list[Sequence[Block]]:
+        """The row's blocks in each run in which it ended well."""
+        return [
+            blocks[row_id]
+            for run, blocks in zip(self.runs, self.blocks, strict=True)
+            if row_id in blocks and any(row.id == row_id and row.status == "ok" for row in run.rows)
+        ]
+
+
+def read_side(path: Path) -> Side:
+    """A run directory, or a folder of them that are repeats of one another."""
+    folders = [path]
+    if path.is_dir() and not (path / RESULT).exists():
+        folders = sorted((found.parent for found in path.glob(f"*/{RESULT}")), key=lambda each: each.name) or [path]
+    runs = [read_run(folder) for folder in folders]
+    for folder, run in zip(folders, runs, strict=True):
+        reason = other_machine(runs[-1], run)
+        if reason:
+            raise UsageError(f"the runs in {path} are no repeats: {folder.name} has {reason}", "name one run")
+    homes = [folder if folder.is_dir() else folder.parent for folder in folders]
+    predictions = {row.id: read_predictions(homes[-1], row.id) for row in runs[-1].rows}
+    return Side(path, runs, [read_blocks(home) for home in homes], predictions)
+
+
+def other_machine(before: Run, after: Run) -> str | None:
+    """Why latencies of these runs are not of one machine, None where they are."""
+    old, new = before.environment, after.environment
+    gpus = tuple(env.gpu.name if env.gpu else "no GPU" for env in (old, new))
+    if (old.cpu, old.cores, gpus[0]) != (new.cpu, new.cores, gpus[1]):
+        return f"other hardware: {new.cpu}, {new.cores} cores, {gpus[1]}; was {old.cpu}, {old.cores} cores, {gpus[0]}"
+    if old.threads != new.threads:
+        return f"other threads: {new.threads}, was {old.threads}"
+    return None
