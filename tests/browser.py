@@ -18,6 +18,15 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 ARGUMENTS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
 HEIGHT = 900
 
+# Of each drawn point: its row, and what its place on the page says by the chart's scales.
+DRAWN = """
+const view = views[arguments[0]];
+return [...document.querySelectorAll(`#${CSS.escape(arguments[0])} .${arguments[1]}_marks path`)].map((path) => {
+  const place = path.transform.baseVal[0].matrix;
+  return [path.__data__.datum.row, view.scale("x").invert(place.e), place.f, path.__data__.size];
+});
+"""
+
 
 class Browser:
     def __init__(self, user_data: Path) -> None:
@@ -66,6 +75,20 @@ class Browser:
 
     def close(self) -> None:
         self.driver.quit()
+
+
+def assert_clean(browser, page: Path) -> None:
+    """Nothing on the console, nothing asked for but the page, nothing wider than the screen, nothing attacked."""
+    assert browser.console() == []
+    assert [url for url in browser.requests() if not url.startswith("data:")] == [page.resolve().as_uri()]
+    assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
+    assert browser.run("return window.attacked") is None
+    empty = "return [...document.querySelectorAll('.chart')].filter((each) => !each.querySelector('svg')).length"
+    assert browser.run(empty) == 0
+
+
+def shown_rows(browser) -> list[str]:
+    return browser.run("return [...document.querySelectorAll('#scores tbody tr')].map((row) => row.dataset.row)")
 
 
 def main() -> None:

@@ -13,6 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rtbench.runs.directory import RunDirectory
+
+pytest.register_assert_rewrite("browser")  # its assert_clean should say what was not clean
+
 IMAGENET_SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "imagenet-sample" / "val"
 
 
@@ -92,6 +96,23 @@ def terminal(tmp_path, image_cache):
         return b"".join(chunks).decode()
 
     return run
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> RunDirectory:
+    return RunDirectory(tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """One headless Chromium for the whole test session."""
+    import browser as browsing  # needs selenium
+
+    if not (browsing.CHROMIUM and browsing.DRIVER):
+        pytest.skip("no chromium and chromedriver; on Debian: apt-get install chromium chromium-driver")
+    started = browsing.Browser(tmp_path_factory.mktemp("chromium"))
+    yield started
+    started.close()
 
 
 GOLDEN = Path(__file__).resolve().parent / "golden"

@@ -12,8 +12,11 @@ from rtbench.measure.latency import Block
 from rtbench.records.measurement import Accuracy, Comparison, Conditions, Difference, Fidelity, Startup
 from rtbench.records.model import Artifact, Model
 from rtbench.records.run import Dataset, Environment, Row, Run, Scores
+from rtbench.report.evidence import read_evidence
+from rtbench.report.html import render_html
 from rtbench.runs.csv_lines import file_name
 from rtbench.runs.directory import RunDirectory
+from rtbench.runs.result import read_run
 from rtbench.scores.baselines import load_baseline
 from rtbench.stats import compare_rounds, mcnemar_test, paired_interval, summarise_latency, wilson_interval
 
@@ -259,3 +262,10 @@ def write_run(
         file.parent.mkdir(exist_ok=True)
         lines = [f"{label}/{index}.png,{label},{classes[index]},11" for index, label in enumerate(LABELS)]
         file.write_text("\n".join(["file,label,top1,top2", *lines]) + "\n")
+
+
+def write_page(folder: Path) -> Path:
+    run = read_run(folder)
+    page = folder / "report.html"
+    page.write_text(render_html(run, read_evidence(folder, run)), encoding="utf-8")
+    return page

@@ -1,4 +1,4 @@
-"""The HTML pages in headless Chromium: nothing but the file is needed, and what is drawn is what was measured."""
+"""The usual HTML page in headless Chromium: nothing but the file is needed, and what is drawn is what was measured."""
 
 from __future__ import annotations
 
@@ -11,55 +11,11 @@ import numpy as np
 import pytest
 
 pytest.importorskip("selenium")
-import browser as browsing
-from made_runs import (
-    bad_row,
-    made_answers,
-    made_blocks,
-    made_model,
-    made_row,
-    made_run,
-    scored,
-    seed,
-    write_run,
-    write_usual_run,
-)
+from browser import DRAWN, assert_clean, shown_rows
+from made_runs import write_page, write_usual_run
 from selenium.webdriver.common.keys import Keys
 
 from rtbench.records.run import Run
-from rtbench.report.evidence import read_evidence
-from rtbench.report.html import render_html
-from rtbench.report.trends import render_history_page
-from rtbench.review.history import history
-from rtbench.runs.result import read_run
-
-MARKUP = '<img src="x" onerror="window.attacked=1">'
-SCRIPT = "</script><script>window.attacked=1</script>"
-
-# Of each drawn point: its row, and what its place on the page says by the chart's scales.
-DRAWN = """
-const view = views[arguments[0]];
-return [...document.querySelectorAll(`#${CSS.escape(arguments[0])} .${arguments[1]}_marks path`)].map((path) => {
-  const place = path.transform.baseVal[0].matrix;
-  return [path.__data__.datum.row, view.scale("x").invert(place.e), place.f, path.__data__.size];
-});
-"""
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory):
-    if not (browsing.CHROMIUM and browsing.DRIVER):
-        pytest.skip("no chromium and chromedriver; on Debian: apt-get install chromium chromium-driver")
-    started = browsing.Browser(tmp_path_factory.mktemp("chromium"))
-    yield started
-    started.close()
-
-
-def write_page(folder: Path) -> Path:
-    run = read_run(folder)
-    page = folder / "report.html"
-    page.write_text(render_html(run, read_evidence(folder, run)), encoding="utf-8")
-    return page
 
 
 @pytest.fixture(scope="module")
@@ -68,16 +24,6 @@ def usual(tmp_path_factory) -> tuple[Path, Run]:
     run = write_usual_run(folder)
     write_page(folder)
     return folder, run
-
-
-def assert_clean(browser, page: Path) -> None:
-    """Nothing on the console, nothing asked for but the page, nothing wider than the screen, nothing attacked."""
-    assert browser.console() == []
-    assert [url for url in browser.requests() if not url.startswith("data:")] == [page.resolve().as_uri()]
-    assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
-    assert browser.run("return window.attacked") is None
-    empty = "return [...document.querySelectorAll('.chart')].filter((each) => !each.querySelector('svg')).length"
-    assert browser.run(empty) == 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -110,10 +56,6 @@ def test_the_answer_stands_on_top(browser, usual):
     assert "a quarter of the size; on the Pareto front." in browser.run(
         "return document.querySelector('.answer').textContent"
     )
-
-
-def shown_rows(browser) -> list[str]:
-    return browser.run("return [...document.querySelectorAll('#scores tbody tr')].map((row) => row.dataset.row)")
 
 
 def test_the_table_sorts_by_mouse_and_by_keyboard(browser, usual):
@@ -287,149 +229,9 @@ def test_printing_draws_charts_that_were_never_on_the_screen(browser, usual):
     assert browser.run(undrawn) == 0
 
 
-def test_one_row(browser, tmp_path):
-    blocks = {"ort/int8": made_blocks("ort/int8", 0, 6.0, seed("ort/int8"))}
-    rows, _ = scored([made_row("ort/int8", 6.0, range(0, 400, 8))], blocks)
-    write_run(tmp_path / "run", made_run(rows), blocks, {"ort/int8": made_answers(range(0, 400, 8))})
-    page = write_page(tmp_path / "run")
-    browser.open(page)
-    assert_clean(browser, page)
-    assert browser.run("return document.querySelector('.answer').textContent").startswith("ort/int8, the only row: ")
-    assert len(browser.run(DRAWN, "front", "points")) == 1
-
-
-def test_sixty_rows(browser, tmp_path):
-    names = [
-        f"model-{number}/{runtime}/{precision}"
-        for number in range(5)
-        for runtime in ("torch", "ort", "trt", "openvino")
-        for precision in ("fp32", "fp16", "int8")
-    ]
-    blocks = {row: made_blocks(row, turn, 2.0 + turn, seed(row)) for turn, row in enumerate(names)}
-    rows = [
-        made_row(row, 2.0 + turn, range(0, 400, 8 + turn % 3), model=row.split("/")[0])
-        for turn, row in enumerate(names)
-    ]
-    models = [made_model(f"model-{number}") for number in range(5)]
-    found, _ = scored(rows, blocks)
-    write_run(tmp_path / "run", made_run(found, models), blocks, {})
-    page = write_page(tmp_path / "run")
-    assert page.stat().st_size < 5_000_000
-    browser.open(page, width=400)
-    assert_clean(browser, page)
-    assert len(shown_rows(browser)) == len(browser.run(DRAWN, "front", "points")) == 60
-
-
-def test_names_and_reasons_are_text_and_never_markup(browser, tmp_path):
-    name = MARKUP + SCRIPT
-    row, torch = f"{name}/ort/int8", f"{name}/torch/fp32"
-    blocks = {each: made_blocks(each, 0, 6.0, seed(each)) for each in (row, torch)}
-    answers = {torch: made_answers([]), row: made_answers([1, 2])}
-    rows = [
-        made_row(torch, 6.0, [], model=name),
-        made_row(row, 6.0, [1, 2], model=name).model_copy(update={"warnings": [name]}),
-        bad_row(f"{name}/trt/fp16", "failed", name, model=name),
-    ]
-    found, _ = scored(rows, blocks)
-    run = made_run(found, [made_model(name)], command=["rtbench", "compare", name])
-    write_run(tmp_path / "run", run, blocks, answers)
-    page = write_page(tmp_path / "run")
-    browser.open(page)
-    assert_clean(browser, page)
-    assert browser.run("return document.querySelector('h1').textContent") == name
-    assert browser.run("return document.images.length") == 0
-    assert browser.run("return document.title") == f"rtbench: {name}"
-    point = browser.driver.find_elements("css selector", "#front .points_marks path")[0]
-    browser.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", point)
-    webdriver_move(browser, point)
-    assert name in browser.run("return document.querySelector('#vg-tooltip-element').textContent")
-    assert_clean_after_tooltip(browser)
-
-
-def webdriver_move(browser, element) -> None:
-    from selenium.webdriver import ActionChains
-
-    ActionChains(browser.driver).move_to_element(element).perform()
-
-
-def assert_clean_after_tooltip(browser) -> None:
-    assert browser.run("return window.attacked") is None
-    assert browser.console() == []
-
-
-def test_a_run_killed_half_way(browser, tmp_path):
-    """Two rows were timed for some rounds, the last line is cut, and no figures were put into the record yet."""
-    names = ("torch/fp32", "ort/int8")
-    blocks = {row: made_blocks(row, 0, 6.0, seed(row))[:3] for row in names}
-    rows = [made_row(row, 6.0, []).model_copy(update={"latency": None}) for row in names]
-    run = made_run([*rows, bad_row("ort/fp16", "ok", None)], complete=False)
-    write_run(tmp_path / "run", run, blocks, {names[0]: made_answers([])})
-    samples = tmp_path / "run" / "samples.csv"
-    samples.write_text(samples.read_text()[:-9])
-    page = write_page(tmp_path / "run")
-    browser.open(page)
-    assert_clean(browser, page)
-    body = browser.run("return document.body.innerText")
-    assert "interrupted" in body
-    assert "Nothing to ship: no row's latency was measured." in body
-
-
 def test_a_result_json_alone_is_enough(browser, usual, tmp_path):
     (tmp_path / "result.json").write_bytes((usual[0] / "result.json").read_bytes())
     page = write_page(tmp_path)
     browser.open(page)
     assert_clean(browser, page)
     assert len(browser.run(DRAWN, "front", "points")) == 4
-
-
-@pytest.fixture(scope="module")
-def past(tmp_path_factory) -> Path:
-    """Five runs of one model, the fourth and fifth a fifth slower; and one of another machine."""
-    folder = tmp_path_factory.mktemp("past")
-    for day, slower in enumerate((1.0, 1.001, 0.999, 1.2, 1.2), start=1):
-        write_usual_run(folder / f"day-{day}", slower=slower, created=f"2026-11-{day:02}T12:00:00+00:00")
-    other = write_usual_run(folder / "elsewhere", created="2026-11-03T13:00:00+00:00")
-    environment = other.environment.model_copy(update={"cpu": "another CPU"})
-    (folder / "elsewhere" / "result.json").write_text(
-        other.model_copy(update={"environment": environment}).model_dump_json()
-    )
-    (folder / "history.html").write_text(render_history_page(history(folder)), encoding="utf-8")
-    return folder
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
-def test_the_history_page_renders_from_the_file_alone(browser, past, width, scheme):
-    page = past / "history.html"
-    browser.open(page, width=width, scheme=scheme)
-    assert_clean(browser, page)
-
-
-def test_the_trends_are_those_of_the_runs_and_changes_are_marked(browser, past):
-    browser.open(past / "history.html")
-    # Rows in the order of the run: ort/int8 is the fourth.
-    points = browser.run("return views['latency-0-3'].data('points').map((each) => [each.run, each.value, each.mark])")
-    for run, value, _ in points:
-        rows = {row.id: row for row in read_run(past / run).rows}
-        assert value == rows["ort/int8"].latency.p50_ms
-    assert {run: mark for run, _, mark in points if mark} == {"day-4": "worse"}
-    assert len(points) == 6
-    drawn = browser.run("return document.querySelectorAll('#latency-0-3 .points_marks path').length")
-    assert drawn == 6
-
-
-def test_the_table_of_runs_sorts(browser, past):
-    browser.open(past / "history.html")
-    heading = next(
-        each
-        for each in browser.driver.find_elements("css selector", "#runs thead button")
-        if each.text.startswith("p50")
-    )
-    browser.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", heading)
-    heading.click()
-    shown = browser.run(
-        "return [...document.querySelectorAll('#runs tbody tr')].map((row) => row.cells[4].dataset.value ?? null)"
-    )
-    measured = [float(value) for value in shown if value is not None]
-    assert measured == sorted(measured)
-    assert shown[len(measured) :] == [None] * (len(shown) - len(measured))
