@@ -74,6 +74,7 @@ class ArtifactOptions(Options):
     calibration_method: CalibrationMethod | None = option(
         "How INT8 ranges are found.  [default: the recipe's, else minmax]"
     )
+    full_range: bool = option("INT8 weights of 8 bits instead of 7: outputs are wrong on x86 CPUs without VNNI.", False)
     recipe: tuple[str, ...] = option(
         "How engines are built: t4-fp16, t4-int8, or TOML files.  [default: these, for the GPU that is there]",
         (),

@@ -10,7 +10,7 @@ from rtbench.images.cache import CachedImages, cache_images
 from rtbench.images.sample import sample_photographs
 from rtbench.measure.accuracy import Predictions, predict_batch
 from rtbench.measure.sessions import SessionHost
-from rtbench.options import ModelOptions
+from rtbench.options import PrepareOptions
 from rtbench.records.model import Artifact, Calibration, Model
 
 IMAGES = 23
@@ -21,7 +21,7 @@ def exported(tmp_path_factory) -> tuple[Model, CachedImages, dict[str, Artifact]
     """The sample network with its real weights, in every form that takes batches."""
     folder = tmp_path_factory.mktemp("exported")
     exporter = Exporter(lambda *_: None)
-    model, _ = exporter.load("efficientnet_lite0", ModelOptions(), None, 2)
+    model, _ = exporter.load("efficientnet_lite0", PrepareOptions(), None, 2)
     images = cache_images(
         sample_photographs().spread(IMAGES), model.preprocessing, folder / "cache", 2, lambda *_: None
     )

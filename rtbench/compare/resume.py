@@ -15,7 +15,7 @@ from rtbench.records.run import Row, Run
 from rtbench.runs.directory import RunDirectory
 
 INTERRUPTED = "interrupted before it was measured"
-COMPARABLE = ("cpu", "cores", "threads", "gpu")
+COMPARABLE = ("cpu", "cpu_details", "cores", "threads", "gpu")
 """What of the machine, beside its packages, must be as it was for samples of two sittings to be one row's."""
 
 

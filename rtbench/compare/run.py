@@ -12,6 +12,7 @@ from rtbench.compare.resume import INTERRUPTED, take_blocks, take_up
 from rtbench.compare.timing import Timing, compare_latencies, summarise
 from rtbench.errors import InvalidOutput, UsageError
 from rtbench.measure.conditions import Monitor
+from rtbench.measure.cpu import lacks_vnni
 from rtbench.measure.environment import find_gpu, read_environment
 from rtbench.measure.fidelity import judge, require_outputs, require_varied
 from rtbench.records.measurement import Comparison, Latency
@@ -65,6 +66,12 @@ def _dataset(prepared: Prepared) -> Dataset:
         unreadable=list(prepared.images.unreadable.values()),
         sample=images.sample,
     )
+
+
+SATURATES = (
+    "its INT8 weights use all 8 bits, and this CPU has no VNNI: 16-bit sums saturate and outputs are wrong; export it"
+    " without --full-range"
+)
 
 
 class _Measuring:
@@ -138,11 +145,18 @@ class _Measuring:
             device=info.device,
             settings=info.settings,
             placement=info.placement,
-            warnings=[*row.record.warnings, *info.warnings, *([UNPROVEN] if info.device == "cuda" else [])],
+            warnings=[*row.record.warnings, *info.warnings, *self._cautions(row.record, info.device)],
             timed=f"(1, 3, {side}, {side}) float32 in host memory to (1, {classes}) float32 logits in host memory",
         )
         if row.record.fidelity is None:
             self._check(row)
+
+    def _cautions(self, row: Row, device: str) -> list[str]:
+        if device == "cuda":
+            return [UNPROVEN]
+        if row.artifact and row.artifact.full_range and lacks_vnni(self._run.environment.cpu_details):
+            return [SATURATES]
+        return []
 
     def _check(self, row: PlannedRow) -> None:
         prepared = row.prepared

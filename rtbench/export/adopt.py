@@ -50,6 +50,7 @@ def adopt_onnx(path: Path, options: ModelOptions, recipe: Preprocessing | None) 
         made_from={"file": str(path)},
         tools={graph.producer_name or "unknown": graph.producer_version},
         dynamic_batch=has_dynamic_batch(path),
+        full_range=has_full_range(path),
     )
     return model, artifact
 
@@ -57,6 +58,13 @@ def adopt_onnx(path: Path, options: ModelOptions, recipe: Preprocessing | None) 
 def has_dynamic_batch(path: Path) -> bool:
     graph = onnx.load(path, load_external_data=False).graph
     return not graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value")
+
+
+def has_full_range(path: Path) -> bool:
+    """Whether INT8 weights of an ONNX file, tensors of two and more axes, have values beyond 7 bits."""
+    graph = onnx.load(path).graph
+    weights = (each for each in graph.initializer if each.data_type == onnx.TensorProto.INT8 and len(each.dims) > 1)
+    return any(int(np.abs(onnx.numpy_helper.to_array(each).astype(np.int16)).max(initial=0)) > 64 for each in weights)
 
 
 def _read(path: Path) -> onnx.ModelProto:

@@ -15,7 +15,7 @@ from rtbench import artifacts
 from rtbench.images import preprocessing
 from rtbench.images.image_set import spread_indices
 from rtbench.models import fake_model
-from rtbench.options import ModelOptions
+from rtbench.options import ModelOptions, PrepareOptions
 from rtbench.records.model import Artifact, Calibration, Model, Preprocessing
 from rtbench.terms import Format, Precision
 
@@ -60,13 +60,15 @@ class Exporter:
     def __init__(self, report: Report) -> None:
         self._report = report
         self._model: LoadedModel | None = None
+        self._full_range = False
         self._wide_tensors: dict[tuple[str, str], list[str]] = {}
         self._logits: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
 
     def load(
-        self, source: str, options: ModelOptions, reference: str | None, threads: int
+        self, source: str, options: PrepareOptions, reference: str | None, threads: int
     ) -> tuple[Model, Artifact | None]:
         """The model's record and, where the file is itself an artifact (.onnx, .engine), that artifact."""
+        self._full_range = options.full_range
         suffix = Path(source).suffix
         if suffix == ".fake":
             script = fake_model.read_script(Path(source))
@@ -201,10 +203,19 @@ class Exporter:
             from rtbench.export.quantize import write_int8
 
             progress = self._counting("export onnx/int8: calibrate")
-            write_int8(Path(fp32.path), path, images.inputs(), images.count, images.record.method, progress)
+            write_int8(
+                Path(fp32.path),
+                path,
+                images.inputs(),
+                images.count,
+                images.record.method,
+                progress,
+                full_range=self._full_range,
+            )
             return []
 
-        made_from = {"onnx/fp32": fp32.sha256} | images.made_from | tools
+        bits = {"weight_bits": "8" if self._full_range else "7"}
+        made_from = {"onnx/fp32": fp32.sha256} | bits | images.made_from | tools
         return self._onnx(folder, "onnx", "int8", made_from, tools, write, images.record)
 
     def _onnx_int8_trt(self, folder: Path, fp32: Artifact, images: _Calibrating) -> Artifact:
@@ -246,7 +257,7 @@ class Exporter:
         calibration: Calibration | None = None,
     ) -> Artifact:
         """`write` gives the nodes that it has kept in FP32."""
-        from rtbench.export.adopt import has_dynamic_batch
+        from rtbench.export.adopt import has_dynamic_batch, has_full_range
 
         path = artifacts.artifact_path(folder, kind, precision)
         current = artifacts.reusable(path, made_from)
@@ -256,6 +267,7 @@ class Exporter:
         made = artifacts.make(
             path, kind, precision, made_from, tools, lambda target: kept.extend(write(target)), calibration
         )
-        made = made.model_copy(update={"dynamic_batch": has_dynamic_batch(path), "kept_fp32": kept})
+        seen = {"dynamic_batch": has_dynamic_batch(path), "full_range": kind == "onnx" and has_full_range(path)}
+        made = made.model_copy(update=seen | {"kept_fp32": kept})
         artifacts.save_manifest(made)
         return made

@@ -30,13 +30,17 @@ WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 POOLING = ("MaxPool", "AveragePool")
 
 
-def write_int8(fp32: Path, path: Path, images: Images, total: int, method: Method, progress: Report) -> None:
+def write_int8(
+    fp32: Path, path: Path, images: Images, total: int, method: Method, progress: Report, *, full_range: bool = False
+) -> None:
     """Quantise to QDQ: asymmetric uint8 activations, symmetric int8 weights per output channel.
 
-    `images` are single inputs, float32 (1, 3, H, W), already normalised.
+    Weights have 7 bits, since x86 CPUs without VNNI add two products in 16 bits, which saturate with 8
+    (`full_range`). `images` are single inputs, float32 (1, 3, H, W), already normalised.
     """
     prepared = _prepare(fp32, path.parent)
-    _quantise(prepared, path, Batches(images, total, progress), method, activation_type=QuantType.QUInt8)
+    batches = Batches(images, total, progress)
+    _quantise(prepared, path, batches, method, activation_type=QuantType.QUInt8, reduce_range=not full_range)
     onnx_export.check(path)
 
 

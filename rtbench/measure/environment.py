@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from rtbench.artifacts import tool_versions
+from rtbench.measure.cpu import cpu_name, read_cpu
 from rtbench.records.run import Environment, Gpu
 
 PACKAGES = (
@@ -33,7 +34,8 @@ PACKAGES = (
 
 def read_environment(threads: int) -> Environment:
     return Environment(
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
+        cpu_details=read_cpu(),
         cores=available_cores(),
         threads=threads,
         affinity=sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],
@@ -89,12 +91,3 @@ def _governor() -> str | None:
         return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text(encoding="ascii").strip()
     except OSError:
         return None
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -128,6 +128,9 @@ class Artifact(Record):
     check: Check | None = None
     without: list[str] = []
     """Optimisers of ONNX Runtime that crash on this graph on the CPU, and are left out there."""
+    full_range: bool = False
+    """True where INT8 weights use all 8 bits: on an x86 CPU without VNNI 16-bit sums of them saturate, and outputs are
+    wrong."""
     kept_fp32: list[str] = []
     """Nodes of an FP16 or INT8 graph that stay in FP32, since their values pass the range of FP16."""
     build: EngineBuild | None = None

@@ -25,8 +25,27 @@ class Gpu(Record):
     memory_mib: int
 
 
+class Cpu(Record):
+    """Which CPU it is, as far as the system says; a name like "AMD EPYC" stands for several generations."""
+
+    vendor: str
+    family: str
+    model: str
+    stepping: str
+    microcode: str | None
+    flags: list[str]
+    """Those of its instruction sets that decide how fast, or whether rightly, a network is computed."""
+
+    def __str__(self) -> str:
+        microcode = f", microcode {self.microcode}" if self.microcode else ""
+        named = f"{self.vendor} family {self.family} model {self.model} stepping {self.stepping}{microcode}"
+        return f"{named} ({' '.join(self.flags)})"
+
+
 class Environment(Record):
     cpu: str
+    cpu_details: Cpu | None = None
+    """None where the system does not say, and in runs of earlier versions."""
     cores: int
     threads: int
     """Threads given to every runtime."""

@@ -75,7 +75,7 @@ def machine(run: Run) -> str:
     """What must be the same for latencies to be compared."""
     env = run.environment
     threads = "1 thread" if env.threads == 1 else f"{env.threads} threads"
-    return f"{env.gpu.name if env.gpu else env.cpu}, {env.cores} cores, {threads}"
+    return f"{env.gpu.name if env.gpu else env.cpu_details or env.cpu}, {env.cores} cores, {threads}"
 
 
 def _point(path: Path, run: Run, row: Row, found: Diff | None) -> Point:

@@ -58,6 +58,8 @@ def other_machine(before: Run, after: Run) -> str | None:
     """Why latencies of these runs are not of one machine, None where they are."""
     old, new = before.environment, after.environment
     gpus = tuple(env.gpu.name if env.gpu else "no GPU" for env in (old, new))
+    if old.cpu == new.cpu and old.cpu_details != new.cpu_details:
+        return f"other hardware: {new.cpu_details or 'not known which CPU'}; was {old.cpu_details or 'not known'}"
     if (old.cpu, old.cores, gpus[0]) != (new.cpu, new.cores, gpus[1]):
         return f"other hardware: {new.cpu}, {new.cores} cores, {gpus[1]}; was {old.cpu}, {old.cores} cores, {gpus[0]}"
     if old.threads != new.threads:
