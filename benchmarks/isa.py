@@ -1,6 +1,6 @@
 """INT8 artifacts on another CPU: the same files run natively and under qemu's Haswell, which has AVX2 and no VNNI.
 
-    python benchmarks/isa.py --data ../shared/imagenet-sample/val      # 20 minutes; needs qemu-x86_64 (Debian: qemu-user)
+    python benchmarks/isa.py --data ../shared/imagenet-sample/val      # half an hour; needs qemu-user (Debian)
 
 Prints Markdown: how many images each file gets right on either CPU, and how far its outputs lie apart.
 """
