@@ -121,6 +121,7 @@ class Sampling(Options):
     target_ci: Share | None = option("Time until each mean is known to within this, as 1%.", metavar="PERCENT")
     max_time_s: float = option("Seconds after which --target-ci gives up.", 600.0)
     warmup: int | None = option("Untimed runs of each row before them.  [default: until it has settled]", least=0)
+    patience_s: float = option("Seconds to wait for a disturbed machine to calm down, in all.", 120.0)
     scenario: Scenario | None = option("Let MLPerf's load generator drive each row too.")
 
     @property
@@ -130,7 +131,17 @@ class Sampling(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(DataOptions, Sampling, PrepareOptions):
+class AgainstOptions(Options):
+    """Which earlier run's artifacts are timed in the same rounds."""
+
+    against: Path | None = option("Time an earlier run's artifacts again, in the same rounds.", metavar="RUN")
+    against_python: Path | None = option(
+        "Interpreter of another environment to run those with, for another version of a runtime.", metavar="PYTHON"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(DataOptions, Sampling, AgainstOptions, PrepareOptions):
     runtimes: tuple[str, ...] | None = option(
         "torch, ort, ort:cpu, ort:cuda, ...  [default: all of this machine]", metavar="LIST"
     )

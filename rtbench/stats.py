@@ -28,9 +28,6 @@ in the middle one, 1.5 % at most."""
 
 LEAST_PROCESSES = 3
 """With fewer, nothing is known of how processes differ."""
-DISTURBED_QUANTILE = 0.1
-"""What rows are compared by that something else disturbed: their medians are the neighbour's too. Beside one that keeps
-a core busy half of the time, medians of the same thing differ by 2 % and more, these by 0.5 %."""
 _RESAMPLES = 2000
 _MOST_GROUPS = 400
 """More rounds than this are taken together with their neighbours, which costs nothing in precision."""
@@ -159,19 +156,18 @@ def compare_rounds(
     own: Mapping[int, Floats],
     other: Mapping[int, Floats],
     processes: Mapping[int, int] | None = None,
-    quantile: float = 0.5,
 ) -> tuple[float, Interval | None, Verdict]:
     """How many times faster `own` is than `other`, its 95 % interval, and what that shows.
 
     Each maps the number of a round to its samples, `processes` to the process that it was timed in. Rounds are
-    compared in pairs, by the logarithm of the ratio of their `quantile`, so that what slows the whole machine for a
+    compared in pairs, by the logarithm of the ratio of their medians, so that what slows the whole machine for a
     while falls out. The estimate is that of Hodges and Lehmann, the interval that of Wilcoxon's signed-rank test
     (Hollander and Wolfe, 1973, section 3.3), exact for independent rounds and widened by `between_rounds` where they
     are not; None below six rounds. But where rounds differ from process to process more than within one, both are
     Student's over the processes. A difference is shown where all of the interval lies beyond SAME.
     """
     shared = sorted(own.keys() & other.keys())
-    ratios = np.array([np.log(np.quantile(other[at], quantile) / np.quantile(own[at], quantile)) for at in shared])
+    ratios = np.array([np.log(np.median(other[at]) / np.median(own[at])) for at in shared])
     which = np.array([processes[number] if processes else 0 for number in shared])
     apart = [ratios[which == process] for process in np.unique(which)]
     if _processes_differ(apart):

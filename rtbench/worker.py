@@ -18,6 +18,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -33,16 +34,26 @@ GRACE_S = 5.0
 class Worker:
     """The parent's end. `log` receives everything the child prints; `timeout_s` is the longest silence
     within a call before the child counts as hung and is killed. A child that is not `timed` has OpenMP's
-    threads sleep between their tasks instead of spin, which on a busy machine is several times as fast."""
+    threads sleep between their tasks instead of spin, which on a busy machine is several times as fast. `python`: the
+    interpreter of another environment, which has rtbench too."""
 
-    def __init__(self, host: str, *, log: Path, timeout_s: float, threads: int, timed: bool = True) -> None:
+    def __init__(
+        self,
+        host: str,
+        *,
+        log: Path,
+        timeout_s: float,
+        threads: int,
+        timed: bool = True,
+        python: Path | None = None,
+    ) -> None:
         self._timeout_s = timeout_s
         self._log = log
         self._connection, theirs = Pipe()
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output, theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "rtbench.worker", str(theirs.fileno()), host],
+                [python or sys.executable, "-m", "rtbench.worker", str(theirs.fileno()), host],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -86,8 +97,12 @@ class Worker:
             raise WorkerFailed(f"{self._cause_of_death()} in {method}", f"see {self._log}") from None
 
     def pause(self) -> None:
-        """Stop the child, all of its threads, until `resume`."""
+        """Stop the child until `resume`, and wait until all of its threads have stopped: one that spins goes on for
+        some milliseconds, in which the next row is timed already."""
         self._process.send_signal(signal.SIGSTOP)
+        if hasattr(os, "waitid"):
+            with suppress(ChildProcessError):  # it has ended
+                os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         self._process.send_signal(signal.SIGCONT)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rtbench.images.preprocessing import RESNET
-from rtbench.measure.latency import Block
+from rtbench.measure.rounds import Block
 from rtbench.records.measurement import Accuracy, Comparison, Conditions, Difference, Fidelity, Startup
 from rtbench.records.model import Artifact, Model
 from rtbench.records.run import Dataset, Environment, Row, Run, Scores

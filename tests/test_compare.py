@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rtbench.measure.latency import Block
+from rtbench.measure.rounds import Block
 from rtbench.records.run import Run
 from rtbench.runs.result import read_run
 from rtbench.runs.samples import read_blocks, read_samples

@@ -14,7 +14,8 @@ import pynvml
 import pytest
 
 from rtbench.measure import conditions as module
-from rtbench.measure.conditions import Monitor, Observed, Reading, disturbances
+from rtbench.measure.conditions import Observed, disturbances
+from rtbench.measure.monitor import Monitor, Reading
 from rtbench.records.measurement import Conditions, GpuConditions
 
 QUIET = Conditions(other_cores=0.02, stolen_cores=0.0, throttled_s=0.0, cpu_mhz=None, temperature_c=None, gpu=None)

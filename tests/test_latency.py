@@ -9,21 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from rtbench.measure.latency import (
-    BLOCK_RUNS,
-    WARMUP_LEAST_WINDOWS,
-    WARMUP_MOST_RUNS,
-    WARMUP_WINDOW,
-    Block,
-    Round,
-    Schedule,
-    Timed,
-    block_sizes,
-    has_settled,
-    measure_rounds,
-    time_block,
-    warm_up,
-)
+from rtbench.measure.latency import WARMUP_LEAST_WINDOWS, WARMUP_MOST_RUNS, WARMUP_WINDOW, Timed, has_settled, time_block, warm_up
+from rtbench.measure.rounds import BLOCK_RUNS, Block, Round, Schedule, block_sizes, measure_rounds
 
 MANY = [*range(1, 700), 999, 1000, 1001, 2500, 9999, 100_000]
 BATCH = np.zeros((1, 3, 2, 2), dtype=np.float32)

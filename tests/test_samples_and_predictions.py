@@ -9,7 +9,7 @@ import pytest
 
 from rtbench.errors import UsageError
 from rtbench.measure.accuracy import Predictions
-from rtbench.measure.latency import Block
+from rtbench.measure.rounds import Block
 from rtbench.runs.directory import RunDirectory
 from rtbench.runs.samples import read_blocks, read_samples
 

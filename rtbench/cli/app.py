@@ -90,7 +90,13 @@ def compare(
     resume: Annotated[
         Path | None, option("--resume", help="Go on with an interrupted run, as it was begun.", metavar="RUN")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 where a row is unavailable too.")] = False,
+    fail_on: Annotated[
+        str | None,
+        option("--fail-on", help="With --against: exit 1 past these budgets, as latency:3%.", metavar="BUDGETS"),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 1 where a row is unavailable or a budget not judged, too.")
+    ] = False,
 ) -> None:
     """Measure every precision on every runtime, score them, and keep everything in a run directory.
 
@@ -101,8 +107,15 @@ def compare(
         return
     from rtbench import api
     from rtbench.images.sample import ARCH
+    from rtbench.report.changes import render_diff
     from rtbench.report.table import render_table
+    from rtbench.review.diff import diff as find_changes
+    from rtbench.review.gate import judge, parse_budgets
+    from rtbench.review.sides import read_side
 
+    budgets = parse_budgets(fail_on) if fail_on is not None else {}
+    if budgets and not options.against:
+        raise UsageError("--fail-on has nothing to compare with", "give the earlier run with --against")
     resumed: Path | None = context.obj
     place = resumed or out or api.default_run_path(models[0] if models else ARCH)
     with progress_bar() as progress:
@@ -115,8 +128,14 @@ def compare(
             **vars(options),
         )
     show(render_table(run))
+    code = _exit_code(run, strict=strict)
+    if options.against:
+        found = find_changes(read_side(options.against), read_side(place))
+        gate = judge(found, budgets, strict=strict) if budgets else None
+        show(render_diff(found, gate))
+        code = code or int(gate is not None and gate.verdict == "FAIL")
     say(f"Everything is kept in {place}; {place / 'report.html'} shows it.")
-    context.exit(_exit_code(run, strict=strict))
+    context.exit(code)
 
 
 def _resume(context: typer.Context, run: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rtbench.cli.options import Output, option
-from rtbench.cli.output import deliver, say
+from rtbench.cli.output import deliver, say, show
 from rtbench.terms import DiffFormat, HistoryFormat, ReportFormat
 
 
@@ -49,6 +49,7 @@ def diff(
         str | None,
         option("--fail-on", help="Exit 1 past these budgets, as latency:5%,accuracy:0.5pp,size:1%.", metavar="BUDGETS"),
     ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 where a budget cannot be judged too.")] = False,
     format: Annotated[DiffFormat, option("--format", help="How to render it.")] = "table",
     output: Output = None,
 ) -> None:
@@ -56,24 +57,24 @@ def diff(
 
     Example: rtbench diff runs/before runs/after --fail-on latency:5%,accuracy:0.5pp
     """
-    from rtbench.report.changes import render_diff, render_diff_markdown
+    from rtbench.report.changes import render_diff, render_diff_json, render_diff_markdown, render_gate
     from rtbench.review.diff import diff as compare_runs
-    from rtbench.review.gate import exceeded, parse_budgets
+    from rtbench.review.gate import judge, parse_budgets
     from rtbench.review.sides import read_side
 
     budgets = parse_budgets(fail_on) if fail_on is not None else {}
     found = compare_runs(read_side(run_a), read_side(run_b))
+    gate = judge(found, budgets, strict=strict) if budgets else None
     match format:
         case "table":
-            deliver(render_diff(found), output)
+            deliver(render_diff(found, gate), output)
         case "markdown":
-            deliver(render_diff_markdown(found), output)
+            deliver(render_diff_markdown(found, gate), output)
         case "json":
-            deliver(found.model_dump_json(indent=2) + "\n", output)
-    tripped = exceeded(found, budgets)
-    for sentence in tripped:
-        typer.echo(sentence, err=True)
-    if tripped:
+            deliver(render_diff_json(found, gate), output)
+    if gate and output:
+        show(render_gate(gate))
+    if gate and gate.verdict == "FAIL":
         raise typer.Exit(1)
 
 

@@ -12,8 +12,7 @@ from rtbench.compare.prepare import EXPORTED, prepare
 from rtbench.compare.prepared import Place, Prepared, Progress
 from rtbench.errors import InvalidOutput, RtbenchError, RuntimeUnavailable, UsageError
 from rtbench.measure.accuracy import Predictions
-from rtbench.measure.conditions import Observed
-from rtbench.measure.latency import Block
+from rtbench.measure.rounds import Block
 from rtbench.options import CompareOptions
 from rtbench.records.measurement import Startup
 from rtbench.records.model import Artifact
@@ -52,7 +51,6 @@ class PlannedRow:
     """By the number of their round."""
     warmup_runs: int = 0
     settled: bool | None = None
-    observed: Observed = field(default_factory=Observed)
 
     @property
     def id(self) -> str:

@@ -54,7 +54,7 @@ def prepare(
     with _Exporting(source, options, data.reference, place, progress) as exporter:
         model, direct = exporter.load()
         image_set = read_images(data.data) if data.data and export_only else _images(data, model)
-        cached = _cache(image_set, model, place, progress)
+        cached = cache(image_set, model, place, progress)
         judged = CHECK_IMAGES if len(image_set.labelled) >= FIDELITY_IMAGES else FIDELITY_IMAGES
         indices = [cached.readable[position] for position in spread_indices(len(cached.readable), judged)]
         outputs = exporter.call("reference", cached.path, indices, model.preprocessing)
@@ -177,7 +177,9 @@ def _images(data: DataOptions, model: Model) -> ImageSet:
     return images.spread(data.limit) if data.limit else images
 
 
-def _cache(images: ImageSet, model: Model, place: Place, progress: Progress) -> CachedImages:
+def cache(images: ImageSet, model: Model, place: Place, progress: Progress) -> CachedImages:
+    """The images decoded as the model takes them."""
+
     def report(done: int, total: int) -> None:
         progress("decode images", done, total)
 
@@ -206,7 +208,7 @@ def _calibrate_with(
         chosen = replace(prepared.image_set, files=readable).spread(count)
     else:
         chosen = sample.calibration_crops(count)
-    cached = _cache(chosen, prepared.model, place, progress)
+    cached = cache(chosen, prepared.model, place, progress)
     if cached.unreadable:
         raise UsageError(next(iter(cached.unreadable.values())), "remove or replace it, calibration needs every image")
     return Calibration(

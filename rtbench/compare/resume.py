@@ -9,7 +9,7 @@ from typing import Any
 
 from rtbench.compare.plan import PlannedRow
 from rtbench.errors import UsageError
-from rtbench.measure import latency
+from rtbench.measure.rounds import Schedule
 from rtbench.options import Sampling
 from rtbench.records.run import Row, Run
 from rtbench.runs.directory import RunDirectory
@@ -31,6 +31,8 @@ def take_up(kept: Run, run: Run, rows: Sequence[PlannedRow], sampling: Sampling,
             row.record = before
             continue
         row.update(fidelity=before.fidelity, mlperf=before.mlperf)
+        if before.latency:
+            row.warmup_runs, row.settled = before.latency.warmup_runs, before.latency.settled
         row.batch_size = before.accuracy.batch_size if before.accuracy else 1
     take_blocks([row for row in rows if row.live], sampling, directory)
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -39,10 +41,10 @@ def take_up(kept: Run, run: Run, rows: Sequence[PlannedRow], sampling: Sampling,
 
 def take_blocks(rows: Sequence[PlannedRow], sampling: Sampling, directory: RunDirectory) -> None:
     """Give rows the samples that the run directory has of them, which is all there is however an interrupt fell."""
-    schedule = latency.Schedule(sampling.planned_runs, sampling.processes)
+    schedule = Schedule(sampling.planned_runs, sampling.processes)
     samples = directory.take_samples(lambda number: schedule.round(number).runs)
     for row in rows:
-        row.blocks = {block.round: block for block in samples.get(row.id, ())}
+        row.blocks = samples.get(row.id, {})
 
 
 def _require_same(kept: Run, run: Run, path: Path) -> None:

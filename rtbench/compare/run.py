@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timezone
 
+from rtbench.compare.against import PREFIX, Earlier, compare_with, hold_artifacts, plan_earlier
 from rtbench.compare.evaluate import predict_row, score_accuracy
 from rtbench.compare.plan import Plan, PlannedRow, default_choices, plan_rows, prepare_all, require_some_row
 from rtbench.compare.prepared import Prepared, Progress
 from rtbench.compare.resume import INTERRUPTED, take_blocks, take_up
 from rtbench.compare.timing import Timing, compare_latencies, summarise
 from rtbench.errors import InvalidOutput, UsageError
-from rtbench.measure.conditions import Monitor
+from rtbench.measure.conditions import Judge
 from rtbench.measure.cpu import lacks_vnni
 from rtbench.measure.environment import find_gpu, read_environment
 from rtbench.measure.fidelity import judge, require_outputs, require_varied
+from rtbench.measure.monitor import Monitor
 from rtbench.records.measurement import Comparison, Latency
 from rtbench.records.run import Dataset, Row, Run
 from rtbench.runs.directory import RunDirectory
@@ -34,8 +36,10 @@ def compare(plan: Plan, directory: RunDirectory, progress: Progress) -> Run:
     gpu = find_gpu() is not None
     choices = [choose(name, gpu=gpu) for name in plan.options.runtimes or ()]
     require_some_row(choices, plan.options.precisions)
+    earlier = hold_artifacts(plan.options.against, directory) if plan.options.against else None
     everything = prepare_all(plan, choices or default_choices(gpu=gpu), progress)
     rows = plan_rows(everything, choices, plan.options.precisions, gpu=gpu)
+    before = plan_earlier(earlier, rows, plan, progress) if earlier else []
     if plan.options.baseline == MEASURED and not any(is_torch_fp32(row.record) for row in rows):
         raise UsageError("there is no torch/fp32 row to be the measured baseline", "add torch to --runtimes")
     run = Run(
@@ -50,7 +54,11 @@ def compare(plan: Plan, directory: RunDirectory, progress: Progress) -> Run:
     )
     if directory.kept:
         run = take_up(directory.kept, run, rows, plan.options, directory)
-    return _Measuring(plan, rows, directory, run, progress).run_all()
+        take_blocks(before, plan.options, directory)
+    measuring = _Measuring(plan, rows, directory, run, progress)
+    if earlier:
+        measuring.time_beside(earlier, before)
+    return measuring.run_all()
 
 
 def _dataset(prepared: Prepared) -> Dataset:
@@ -80,18 +88,23 @@ class _Measuring:
     ) -> None:
         self._plan, self._rows, self._directory, self._progress = plan, rows, directory, progress
         self._run = run
+        self._judge = Judge(run.environment.cores, run.environment.threads)
+        self._earlier: Earlier | None = None
+        self._before: list[PlannedRow] = []
         self._compared_of: list[tuple[str, Latency | None]] = []
         self._comparisons: tuple[list[Comparison], set[str]] = [], set()
+
+    def time_beside(self, earlier: Earlier, rows: list[PlannedRow]) -> None:
+        """Time an earlier run's rows in the same rounds."""
+        self._earlier, self._before = earlier, rows
 
     def run_all(self) -> Run:
         finished = False
         self._save(complete=False)
         try:
             monitor = Monitor(gpu=self._run.environment.gpu is not None)
-            with self._worker("rtbench.measure.yardstick:Yardstick", "yardstick") as yardstick:
-                Timing(
-                    self._live(), self._plan.options, self._directory, monitor, self._progress, self._open, yardstick
-                ).run()
+            sampling, directory, progress = self._plan.options, self._directory, self._progress
+            Timing(self._timed(), sampling, directory, monitor, self._judge, progress, self._open).run()
             self._summarise()
             for row in self._live():
                 self._save(complete=False)
@@ -100,32 +113,39 @@ class _Measuring:
                 score_accuracy(self._rows, self._directory)
             finished = True
         except KeyboardInterrupt:
-            take_blocks(self._live(), self._plan.options, self._directory)
+            take_blocks(self._timed(), self._plan.options, self._directory)
             score_accuracy(self._rows, self._directory)
             self._end_interrupted()
         finally:
-            for row in self._rows:
+            for row in [*self._rows, *self._before]:
                 row.close()
             self._summarise()
-        return self._save(complete=finished)
+        run = self._save(complete=finished)
+        if finished:
+            self._directory.release()
+        return run
 
     def _summarise(self) -> None:
-        for row in self._live():
-            if row.blocks:
-                summarise(row, self._run.environment)
+        summarise(self._timed(), self._judge)
 
     def _live(self) -> list[PlannedRow]:
         return [row for row in self._rows if row.live]
 
-    def _worker(self, host: str, name: str) -> Worker:
-        place = self._plan.place
-        return Worker(host, log=self._directory.log(name), timeout_s=place.timeout_s, threads=place.threads)
+    def _timed(self) -> list[PlannedRow]:
+        """Those of an earlier run too."""
+        return [*self._live(), *(row for row in self._before if row.live)]
 
     def _open(self, row: PlannedRow) -> None:
         """Open the row's artifact in a fresh process; the first time, see what it is and whether it is right."""
         row.close()
         prepared, place = row.prepared, self._plan.place
-        row.worker = self._worker("rtbench.measure.sessions:SessionHost", row.id)
+        row.worker = Worker(
+            "rtbench.measure.sessions:SessionHost",
+            log=self._directory.log(row.id),
+            timeout_s=place.timeout_s,
+            threads=place.threads,
+            python=self._plan.options.against_python if row.id.startswith(PREFIX) else None,
+        )
         info, startup = row.worker.call(
             "open",
             row.choice.runtime.name,
@@ -195,9 +215,7 @@ class _Measuring:
         """Those of the rows that are still well, computed again only where these or their latencies are others."""
         timed = [(row.id, row.record.latency) for row in self._live()]
         if timed != self._compared_of:
-            self._comparisons = compare_latencies(
-                self._rows, self._run.environment, lambda row: torch_row_for(row, records)
-            )
+            self._comparisons = compare_latencies(self._rows, lambda row: torch_row_for(row, records))
             self._compared_of = timed
         return self._comparisons
 
@@ -209,9 +227,16 @@ class _Measuring:
         sample = self._run.dataset is not None and self._run.dataset.sample
         comparisons, lead = self._compare(records)
         records = [row.model_copy(update={"leads": row.id in lead}) for row in records]
+        against = compare_with(self._earlier, self._before, self._rows, self._plan) if self._earlier else None
         scored = score_rows(records, baseline, self._run.environment, comparisons, score_accuracy=not sample)
         run = self._run.model_copy(
-            update={"rows": scored, "baseline": baseline, "comparisons": comparisons, "complete": complete}
+            update={
+                "rows": scored,
+                "baseline": baseline,
+                "comparisons": comparisons,
+                "against": against,
+                "complete": complete,
+            }
         )
         self._directory.save(run)
         return run

@@ -4,69 +4,74 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass, replace
 
 from rtbench import stats
+from rtbench.compare.patience import Patience
 from rtbench.compare.plan import PlannedRow
 from rtbench.compare.prepared import Progress
-from rtbench.errors import WorkerFailed
 from rtbench.measure import latency
-from rtbench.measure.conditions import Monitor, disturbances
+from rtbench.measure.conditions import Judge, Seen, summarise_conditions
+from rtbench.measure.monitor import Monitor
+from rtbench.measure.rounds import Round, Schedule, disturbed_rounds, measure_rounds, undisturbed
 from rtbench.options import Sampling
-from rtbench.records.measurement import Comparison, Conditions, MlPerf
-from rtbench.records.run import Environment, Row
+from rtbench.records.measurement import Comparison, MlPerf
+from rtbench.records.run import Row
 from rtbench.runs.directory import RunDirectory
-from rtbench.worker import Worker
 
 
 @dataclass
 class Timing:
     """Times rows; every row's samples are kept in it as they come, and its last worker stays open, paused.
 
-    `open_row` opens a row's artifact in a fresh process in place of the one before; `yardstick` is a worker that
-    hosts a Yardstick. What becomes of that is no row's misfortune: rounds are then without it.
+    `open_row` opens a row's artifact in a fresh process in place of the one before. A round in which something else
+    used the machine is timed again, once the machine is calm, while there is patience left.
     """
 
     rows: Sequence[PlannedRow]
     sampling: Sampling
     directory: RunDirectory
     monitor: Monitor
+    judge: Judge
     progress: Progress
     open_row: Callable[[PlannedRow], None]
-    yardstick: Worker | None
 
     def run(self) -> None:
         self._began = latency.host_clock()
         self._process: dict[str, int] = {}
+        self._patience = Patience(self.sampling.patience_s, self.monitor, self.judge, self.progress)
+        self._seen: Seen | None = None
+        self._patience.wait()
         by_id = {row.id: row for row in self.rows}
 
         def time_row(row_id: str, runs: int) -> latency.Timed | None:
             return self._time_block(by_id[row_id], runs)
 
-        target, most = self.sampling.target_ci, self.sampling.max_time_s
-        kept = {(row.id, number) for row in self.rows for number in row.blocks}
-        done = sum(row.timed_runs for row in self.rows)
-        for block in latency.measure_rounds(list(by_id), self._rounds(), time_row, kept=kept):
+        kept = {(row.id, block.round, block.attempt) for row in self.rows for block in row.blocks.values()}
+        for block in measure_rounds(list(by_id), self._rounds(), time_row, kept=kept):
+            assert self._seen
+            block = replace(block, seen=self._seen, disturbed=self.judge.disturbance(self._seen))
             by_id[block.row].blocks[block.round] = block
             self.directory.append_samples(block)
-            done += len(block.durations_ns)
-            if target is None:
-                self.progress("latency", done, self.sampling.planned_runs * len(self.rows))
-            else:
-                self.progress("latency (seconds at most)", int(self._seconds()), int(most))
+            self._report()
+        target, most = self.sampling.target_ci, self.sampling.max_time_s
         for row in self._live():
             if target is not None and not self._narrow(row):
                 row.warn(f"interval is wider than {100 * target:g}% after {most:g} s: raise --max-time")
             if self.sampling.scenario and row.record.mlperf is None:
                 row.attempt(self._run_mlperf)
 
-    def _rounds(self) -> Iterator[latency.Round]:
-        """Those planned, and with a target more, until it is reached at the end of a process; before each, the
-        rows' processes are those that it is timed in."""
-        schedule, before = latency.Schedule(self.sampling.planned_runs, self.sampling.processes), 0
+    def _report(self) -> None:
+        if self.sampling.target_ci is None:
+            done = sum(row.timed_runs for row in self.rows)
+            self.progress("latency", done, self.sampling.planned_runs * len(self.rows))
+        else:
+            self.progress("latency (seconds at most)", int(self._seconds()), int(self.sampling.max_time_s))
+
+    def _rounds(self) -> Iterator[Round]:
+        """Those planned, and with a target more, until it is reached at the end of a process; each again where it was
+        disturbed. Before each, the rows' processes are those that it is timed in."""
+        schedule, before = Schedule(self.sampling.planned_runs, self.sampling.processes), 0
         for number in itertools.count():
             coming = schedule.round(number)
             if number >= len(schedule.sizes):
@@ -79,21 +84,21 @@ class Timing:
                     row.attempt(self._warm_up)
                     self._process[row.id] = coming.process
             before = coming.process
-            if any(number not in row.blocks for row in self._live()):
-                coming = coming._replace(yardstick_ms=self._measure_yardstick())
+            kept = [row.blocks[number].attempt for row in self._live() if number in row.blocks]
+            if len(kept) == len(self._live()):
+                continue  # by an earlier sitting
+            coming = coming._replace(attempt=max(kept, default=0))
             yield coming
+            while self._may_repeat(number):
+                coming = coming._replace(attempt=coming.attempt + 1)
+                start = latency.host_clock()
+                yield coming
+                self._patience.spend((latency.host_clock() - start) / 1e9)
 
-    def _measure_yardstick(self) -> float:
-        if self.yardstick is None:
-            return float("nan")
-        try:
-            self.yardstick.resume()
-            took: float = self.yardstick.call("measure")
-            self.yardstick.pause()
-        except WorkerFailed:
-            self.yardstick = None
-            return float("nan")
-        return took
+    def _may_repeat(self, number: int) -> bool:
+        """Whether a round was disturbed by what may pass, and has; a container's own limit does not pass."""
+        by = {row.blocks[number].disturbed for row in self._live() if number in row.blocks} - {""}
+        return bool(by - {"throttled"}) and self._patience.wait()
 
     def _is_enough(self, *, whole: bool) -> bool:
         """Whether the runs planned are; `whole` where the last process has had all of its rounds."""
@@ -123,15 +128,15 @@ class Timing:
             worker.resume()
             before = self.monitor.read(worker.pid)
             timed.append(worker.call("time_block", latency.LEAD_RUNS, runs))
-            row.observed.add(before, self.monitor.read(worker.pid))
-            self.monitor.look(row.observed, worker.pid)
+            self._seen = self.monitor.since(before, worker.pid)
             worker.pause()
 
         row.attempt(step)
         return timed[0] if timed else None
 
     def _narrow(self, row: PlannedRow) -> bool:
-        interval = stats.mean_interval(*_rounds_and_processes(row))
+        blocks = undisturbed(list(row.blocks.values()), _disturbed(self.rows)) or list(row.blocks.values())
+        interval = stats.mean_interval([block.ms for block in blocks], [block.process for block in blocks])
         target = self.sampling.target_ci
         if interval is None or target is None:
             return False
@@ -150,56 +155,80 @@ class Timing:
         worker.pause()
 
 
-def _rounds_and_processes(row: PlannedRow) -> tuple[list[NDArray[np.float64]], list[int]]:
-    blocks = row.blocks.values()
-    return [block.ms for block in blocks], [block.process for block in blocks]
+def _disturbed(rows: Sequence[PlannedRow]) -> set[int]:
+    return disturbed_rounds(block for row in rows for block in row.blocks.values())
 
 
-def summarise(row: PlannedRow, environment: Environment) -> None:
-    """Put what was sampled of a row into its record."""
-    took = [block.yardstick_ms for block in row.blocks.values() if not np.isnan(block.yardstick_ms)]
-    yardstick = (float(np.quantile(took, 0.1)), float(np.quantile(took, 0.9))) if took else None
-    conditions = row.observed.record().model_copy(update={"yardstick_ms": yardstick})
-    row.update(
-        conditions=conditions,
-        latency=stats.summarise_latency(
-            *_rounds_and_processes(row),
-            device_rounds=[block.device_ms for block in row.blocks.values()],
+def summarise(rows: Sequence[PlannedRow], judge: Judge) -> None:
+    """Put what was sampled of the rows into their records: figures of the rounds that nothing disturbed, or where
+    those are too few, of all of them, flagged."""
+    bad = _disturbed(rows)
+    for row in rows:
+        every = list(row.blocks.values())
+        if not every:
+            continue
+        counted = undisturbed(every, bad)
+        blocks = every if counted is None else counted
+        conditions = summarise_conditions([block.seen for block in blocks if block.seen])
+        left_out = sum(block.round in bad for block in every)
+        why, remedy = judge.explain(conditions) if counted is None else (None, "")
+        figures = stats.summarise_latency(
+            [block.ms for block in blocks],
+            [block.process for block in blocks],
+            device_rounds=[block.device_ms for block in blocks],
             warmup_runs=row.warmup_runs,
             settled=row.settled,
-            disturbances=_disturbances(conditions, environment),
-        ),
-    )
+            disturbances=[f"{why} in {left_out} of {len(every)} rounds: {remedy}"] if why else [],
+        )
+        row.update(
+            conditions=conditions,
+            latency=figures.model_copy(update={"disturbed_rounds": left_out, "disturbed": why}),
+        )
 
 
 def compare_latencies(
-    rows: Sequence[PlannedRow], environment: Environment, reference_for: Callable[[Row], Row | None]
+    rows: Sequence[PlannedRow], reference_for: Callable[[Row], Row | None]
 ) -> tuple[list[Comparison], set[str]]:
-    """Each row with its `reference_for` and with the fastest row; and the ids of those that lead."""
-    timed = {row.id: row for row in rows if row.record.status == "ok" and row.record.latency}
+    """Each row with its `reference_for` and with the fastest row; and the ids of those that lead.
+
+    Rows that were disturbed too often are compared with nothing, and lead nothing.
+    """
+    timed = {row.id: row for row in rows if not _incomparable(row)}
     if not timed:
         return [], set()
     leader = min(timed.values(), key=lambda row: row.record.latency.p50_ms if row.record.latency else 0.0)
     comparisons, lead = [], {leader.id}
     for row in timed.values():
         reference = reference_for(row.record)
-        others = {reference.id} if reference else set()
+        others = {reference.id} if reference and reference.id in timed else set()
         for other in sorted((others | {leader.id}) - {row.id}):
-            comparison = _compare(row, timed[other], environment)
+            comparison, _ = compare_pair(row, timed[other], rows)
+            assert comparison
             comparisons.append(comparison)
             if other == leader.id and comparison.verdict != "slower":
                 lead.add(row.id)
     return comparisons, lead
 
 
-def _compare(row: PlannedRow, other: PlannedRow, environment: Environment) -> Comparison:
-    own, theirs = ({block.round: block.ms for block in each.blocks.values()} for each in (row, other))
-    processes = {block.round: block.process for block in row.blocks.values()}
-    disturbed = any(_disturbances(each.observed.record(), environment) for each in (row, other))
-    quantile = stats.DISTURBED_QUANTILE if disturbed else 0.5
-    ratio, interval, verdict = stats.compare_rounds(own, theirs, processes, quantile)
-    return Comparison(row=row.id, to=other.id, ratio=ratio, ci95=interval, quantile=quantile, verdict=verdict)
+def compare_pair(
+    row: PlannedRow, other: PlannedRow, rows: Sequence[PlannedRow]
+) -> tuple[Comparison | None, str | None]:
+    """Two of the `rows` that were timed together, round by round, or why they cannot be compared."""
+    reason = _incomparable(row) or _incomparable(other)
+    if reason:
+        return None, reason
+    bad = _disturbed(rows)
+    own, theirs = (undisturbed(list(each.blocks.values()), bad) or [] for each in (row, other))
+    ratio, interval, verdict = stats.compare_rounds(
+        {block.round: block.ms for block in own},
+        {block.round: block.ms for block in theirs},
+        {block.round: block.process for block in own},
+    )
+    return Comparison(row=row.id, to=other.id, ratio=ratio, ci95=interval, verdict=verdict), None
 
 
-def _disturbances(conditions: Conditions, environment: Environment) -> list[str]:
-    return disturbances(conditions, cores=environment.cores, threads=environment.threads)
+def _incomparable(row: PlannedRow) -> str | None:
+    record = row.record
+    if record.status != "ok":
+        return f"{record.status}: {record.reason}"
+    return record.latency.disturbed if record.latency else "not measured"

@@ -45,6 +45,10 @@ class Latency(Record):
     warmup_runs: int = 0
     settled: bool | None = None
     """Whether the warm-up found that the latency no longer fell; None where its length was given."""
+    disturbed_rounds: int = 0
+    """Rounds in which something else used the machine; no figure is made of them but where `disturbed` says so."""
+    disturbed: str | None = None
+    """What disturbed so many rounds that figures are made of them all, and comparable with nothing; else None."""
     stable: bool
     warnings: list[str]
 
@@ -70,14 +74,14 @@ class Conditions(Record):
 
     other_cores: float
     """Cores that processes other than this row's kept busy."""
+    waited_cores: float = 0.0
+    """How many of the row's threads, on average, were ready to run and had no core."""
     stolen_cores: float
     """Cores that the host of this virtual machine took away."""
     throttled_s: float
     """How long the container's CPU limit stopped it."""
     cpu_mhz: Interval | None
     temperature_c: float | None
-    yardstick_ms: Interval | None = None
-    """The 10th and the 90th percentile of what the yardstick took in the row's rounds."""
     gpu: GpuConditions | None
 
 
@@ -100,8 +104,6 @@ class Comparison(Record):
     ratio: float
     """How many times faster `row` is than `to`."""
     ci95: Interval | None
-    quantile: float = 0.5
-    """Of each round's runs: the median, or less where something else used the machine meanwhile."""
     verdict: Literal["faster", "slower", "no difference shown"]
 
 

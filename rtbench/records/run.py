@@ -1,6 +1,6 @@
 """The record of a run, which is `result.json`.
 
-Schema history: 1, the first.
+Schema history: 1, the first; 2, without the yardstick, with disturbed rounds, the recommendation and `against`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rtbench.records.measurement import Accuracy, Comparison, Conditions, Fideli
 from rtbench.records.model import Artifact, Model
 from rtbench.terms import Precision, Status
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 
 
 class Gpu(Record):
@@ -129,8 +129,29 @@ class Row(Record):
     scores: Scores | None = None
 
 
+class AgainstRow(Record):
+    """An earlier run's row, timed again beside the row of the same name: medians, and how many times faster the new one
+    is; without a comparison `reason` says why."""
+
+    id: str
+    before_ms: float | None
+    after_ms: float | None
+    comparison: Comparison | None
+    reason: str | None
+
+
+class Against(Record):
+    """An earlier run whose artifacts were timed again in the rounds of this one."""
+
+    path: str
+    created: str
+    python: str | None
+    """The interpreter that they were run with, where it is not that of this run."""
+    rows: list[AgainstRow]
+
+
 class Run(Record):
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     created: str
     command: list[str]
     complete: bool
@@ -145,6 +166,7 @@ class Run(Record):
     rows: list[Row]
     comparisons: list[Comparison] = []
     """Every row with torch/fp32 and with the fastest row."""
+    against: Against | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -109,8 +109,11 @@ def comparison_notes(run: Run) -> list[str]:
     torch = {row.id for row in run.rows if is_torch_fp32(row)}
     said = [each for each in run.comparisons if each.to in torch]
     lines += [_said(each) for each in said]
-    if rows := ", ".join(each.row for each in said if each.quantile < 0.5):
-        lines.append(f"{rows}: compared by 10th percentiles, since something else used the machine meanwhile.")
+    apart: dict[str, list[str]] = {}
+    for row in run.rows:
+        if row.latency and row.latency.disturbed:
+            apart.setdefault(row.latency.disturbed, []).append(row.id)
+    lines += [f"{', '.join(rows)} not comparable: {why}." for why, rows in apart.items()]
     return lines
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rtbench.measure.latency import Block
+from rtbench.measure.rounds import Block
 from rtbench.records.run import Row, Run
 from rtbench.runs.predictions import Prediction, read_predictions
 from rtbench.runs.samples import read_blocks

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rtbench.measure.latency import Block
+from rtbench.measure.rounds import Block
 from rtbench.records.run import Run
 from rtbench.report.encodings import ACCENT, BAD, INK, Spec, by_runtime, milliseconds, tooltip_of
 from rtbench.report.evidence import QUANTILES, Evidence, samples_ms

@@ -12,7 +12,6 @@ from rtbench.report.encodings import Spec
 from rtbench.report.html import render_page
 from rtbench.report.lines import aligned
 from rtbench.review.diff import UNITS, Figure
-from rtbench.review.gate import BUDGETS
 from rtbench.review.history import History, Point
 
 FIGURES: dict[Figure, tuple[str, str]] = {
@@ -148,9 +147,8 @@ def _trend(points: list[Point], figure: Figure, field: str, title: str, machines
 
 
 def _mark(point: Point, figure: Figure) -> str | None:
-    """Whether it changed; a latency has where its median or its 10th percentile has."""
-    changed = [point.better[each] for each in BUDGETS[figure] if each in point.better]
-    return None if not changed else "better" if changed[0] else "worse"
+    """Whether it changed."""
+    return None if figure not in point.better else "better" if point.better[figure] else "worse"
 
 
 def _figures(point: Point) -> tuple[str, str, str]:

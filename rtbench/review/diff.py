@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rtbench.measure.latency import Block
+from rtbench.measure.rounds import Block
 from rtbench.records import Interval, Record
-from rtbench.records.run import Row
+from rtbench.records.run import Against, Row
 from rtbench.review.sides import Side, other_machine
-from rtbench.review.spread import Parts, alike, median_change, p10_change
+from rtbench.review.spread import Parts, median_change
 from rtbench.stats import LEAST_PROCESSES, paired_change
 
 Verdict = Literal["better", "worse", "no difference shown", "not comparable"]
-Figure = Literal["latency", "p10", "accuracy", "size"]
-FIGURES: tuple[Figure, ...] = ("latency", "p10", "accuracy", "size")
-UNITS: dict[Figure, str] = {"latency": "%", "p10": "%", "accuracy": "pp", "size": "%"}
+Figure = Literal["latency", "accuracy", "size"]
+FIGURES: tuple[Figure, ...] = ("latency", "accuracy", "size")
+UNITS: dict[Figure, str] = {"latency": "%", "accuracy": "pp", "size": "%"}
+"""Of changes and budgets."""
+VALUE_UNITS: dict[Figure, str] = {"latency": "ms", "accuracy": "fraction", "size": "bytes"}
+SCHEMA_VERSION: Literal[2] = 2
 
 
 class Change(Record):
@@ -43,9 +44,7 @@ class Change(Record):
 class RowChange(Record):
     id: str
     latency: Change
-    """Medians of the rounds compared, in milliseconds."""
-    p10: Change
-    """Their 10th percentiles: what is left where nothing else has the machine."""
+    """Medians, in milliseconds."""
     accuracy: Change
     """Top-1, as fractions."""
     size: Change
@@ -53,8 +52,13 @@ class RowChange(Record):
 
 
 class Diff(Record):
+    schema_version: Literal[2] = SCHEMA_VERSION
+    units: dict[Figure, str] = VALUE_UNITS
+    """Of `before` and `after`; `change` and `ci95` are shares of `before`, for accuracy differences of fractions."""
     before: str
     after: str
+    side_by_side: bool
+    """Whether the artifacts of `before` were timed again in the rounds of `after`."""
     rows: list[RowChange]
     notes: list[str]
 
@@ -72,99 +76,69 @@ def diff(before: Side, after: Side) -> Diff:
     ids = list(dict.fromkeys(row.id for side in (after, before) for row in side.run.rows))
     both = [(row_id, before.row(row_id), after.row(row_id)) for row_id in ids]
     comparisons = max(1, sum(bool(old and new and old.latency and new.latency) for _, old, new in both))
-    rounds = [_rounds(row_id, before, after) for row_id in ids]
+    again = after.run.against if after.run.against and after.run.against.created == before.run.created else None
     rows = [
         RowChange(
             id=row_id,
-            latency=_latency(timed, median_change, comparisons, (_median(old), _median(new))),
-            p10=_latency(timed, p10_change, comparisons, (None, None)),
+            latency=_side_by_side(row_id, again) if again else _latency(row_id, before, after, comparisons),
             accuracy=_accuracy(row_id, before, after, comparisons),
             size=_size(old, new),
         )
-        for timed, (row_id, old, new) in zip(rounds, both, strict=True)
+        for row_id, old, new in both
     ]
-    chosen = dict.fromkeys(timed.chosen for timed in rounds if isinstance(timed, _Rounds) and timed.chosen)
-    return Diff(before=str(before.path), after=str(after.path), rows=rows, notes=[*chosen, *_notes(before, after)])
-
-
-@dataclass(frozen=True)
-class _Rounds:
-    """A row's blocks that are compared, by run; `same_state` where the yardstick says that the machine was in one state
-    in all of them, `chosen` a sentence where it was not in the others."""
-
-    before: Sequence[Sequence[Block]]
-    after: Sequence[Sequence[Block]]
-    same_state: bool = False
-    chosen: str | None = None
-
-
-def _rounds(row_id: str, before: Side, after: Side) -> _Rounds | str:
-    """What is compared of a row's latency, or why nothing can be."""
-    old, new = before.row(row_id), after.row(row_id)
-    reason = _absence(old, new) or other_machine(before.run, after.run)
-    if reason:
-        return reason
-    assert old is not None
-    assert new is not None
-    if (old.provider, old.device) != (new.provider, new.device):
-        return f"other provider: {new.provider} on {new.device}, was {old.provider} on {old.device}"
-    if not (old.latency and new.latency):
-        return "not measured in both"
-    sides = before.measured(row_id), after.measured(row_id)
-    if not all(sides):
-        return "the raw samples are missing"
-    if not _has_yardstick(row_id, before, after):
-        return _Rounds(*sides)
-    yardsticks = [[np.array([block.yardstick_ms for block in run]) for run in side] for side in sides]
-    masks = alike(*yardsticks)
-    if masks is None:
-        first, second = (float(np.median(np.concatenate(side))) for side in yardsticks)
-        return f"the machine was in another state: the yardstick took {second:#.3g} ms, and {first:#.3g} ms before"
-    counts = [f"{sum(mask.sum() for mask in side)} of {sum(map(len, side))}" for side in masks]
-    chosen = f"Latency is of {counts[0]} rounds before and {counts[1]} after, in which the machine was in one state."
-    whole = all(mask.all() for side in masks for mask in side)
-    return _Rounds(_left(sides[0], masks[0]), _left(sides[1], masks[1]), True, None if whole else chosen)
-
-
-def _has_yardstick(row_id: str, before: Side, after: Side) -> bool:
-    """Whether it says what state the machine was in for the row; of a GPU it knows nothing."""
-    runs = [*before.runs, *after.runs]
-    row = after.row(row_id)
-    return bool(
-        row
-        and row.device == "cpu"
-        and len({run.environment.packages.get("numpy") for run in runs}) == 1
-        and not any(
-            math.isnan(block.yardstick_ms) for side in (before, after) for run in side.measured(row_id) for block in run
-        )
+    return Diff(
+        before=str(before.path),
+        after=str(after.path),
+        side_by_side=again is not None,
+        rows=rows,
+        notes=_notes(before, after),
     )
 
 
-def _left(side: Sequence[Sequence[Block]], masks: Sequence[NDArray[np.bool_]]) -> list[Sequence[Block]]:
-    """What the masks leave of each run, without runs of which nothing is left."""
-    pairs = zip(side, masks, strict=True)
-    return [[block for block, inside in zip(run, mask, strict=True) if inside] for run, mask in pairs if mask.any()]
+def _side_by_side(row_id: str, against: Against) -> Change:
+    """Of the rounds that both artifacts were timed in; the interval is that of the paired comparison."""
+    found = next((each for each in against.rows if each.id == row_id), None)
+    if found is None:
+        return _not_comparable((None, None), "not measured in both")
+    values = found.before_ms, found.after_ms
+    if found.comparison is None or found.comparison.ci95 is None:
+        return _not_comparable(values, found.reason or "too few rounds")
+    low, high = found.comparison.ci95
+    verdicts: dict[str, Verdict] = {"faster": "better", "slower": "worse"}
+    return Change(
+        before=values[0],
+        after=values[1],
+        change=1 / found.comparison.ratio - 1,
+        ci95=(1 / high - 1, 1 / low - 1),
+        verdict=verdicts.get(found.comparison.verdict, "no difference shown"),
+    )
 
 
-def _median(row: Row | None) -> float | None:
-    return row.latency.p50_ms if row and row.latency else None
+def _latency(row_id: str, before: Side, after: Side, comparisons: int) -> Change:
+    old, new = before.row(row_id), after.row(row_id)
+    recorded = tuple(row.latency.p50_ms if row and row.latency else None for row in (old, new))
+    sides = before.measured(row_id), after.measured(row_id)
+    reason = _absence(old, new) or other_machine(before.run, after.run) or _unlike(old, new)
+    if not reason and not all(sides):
+        reason = "the raw samples are missing"
+    if reason:
+        return _not_comparable(recorded, reason)
+    first, second, error = median_change(*([_parts(run) for run in side] for side in sides))
+    low, high = (math.expm1(end) for end in _interval(second - first, error))
+    shown = not _contains_zero(_interval(second - first, error, comparisons))
+    return _judged((math.exp(first), math.exp(second)), math.expm1(second - first), (low, high), shown)
 
 
-def _latency(
-    rounds: _Rounds | str,
-    change: Callable[..., tuple[float, float, float]],
-    comparisons: int,
-    recorded: tuple[float | None, float | None],
-) -> Change:
-    """`recorded`: the figures to show where rounds cannot be compared."""
-    if isinstance(rounds, str):
-        return _not_comparable(recorded, rounds)
-    parts = [[_parts(run) for run in side] for side in (rounds.before, rounds.after)]
-    before, after, error = change(*parts, same_state=rounds.same_state)
-    low, high = (math.expm1(end) for end in _interval(after - before, error))
-    shown = not _contains_zero(_interval(after - before, error, 2 * comparisons))  # medians and 10th percentiles
-    values = math.exp(before), math.exp(after)
-    return _judged(values, math.expm1(after - before), (low, high), shown, less_is_better=True)
+def _unlike(old: Row | None, new: Row | None) -> str | None:
+    """Why latencies of rows that ended well cannot be compared, None where they can."""
+    if not (old and new and old.latency and new.latency):
+        return "not measured in both"
+    if (old.provider, old.device) != (new.provider, new.device):
+        return f"other provider: {new.provider} on {new.device}, was {old.provider} on {old.device}"
+    for row, which in ((old, "first"), (new, "second")):
+        if row.latency and row.latency.disturbed:
+            return f"{row.latency.disturbed} in the {which} run"
+    return None
 
 
 def _accuracy(row_id: str, before: Side, after: Side, comparisons: int) -> Change:
@@ -187,7 +161,7 @@ def _accuracy(row_id: str, before: Side, after: Side, comparisons: int) -> Chang
     images = len(answers[1])
     centre, error = paired_change(gained, lost, images)
     shown = not _contains_zero(_interval(centre, error, comparisons))
-    return _judged(top1, (gained - lost) / images, _interval(centre, error), shown, less_is_better=False)
+    return _judged(top1, (gained - lost) / images, _interval(centre, error), shown, more_is_better=True)
 
 
 def _size(old: Row | None, new: Row | None) -> Change:
@@ -196,7 +170,7 @@ def _size(old: Row | None, new: Row | None) -> Change:
         reason = _absence(old, new) or "no artifact in both"
         return _not_comparable(sizes, reason)
     change = sizes[1] / sizes[0] - 1
-    return _judged(sizes, change, (change, change), change != 0, less_is_better=True)
+    return _judged(sizes, change, (change, change), change != 0)
 
 
 def _not_comparable(values: Sequence[float | None], reason: str | None) -> Change:
@@ -204,11 +178,11 @@ def _not_comparable(values: Sequence[float | None], reason: str | None) -> Chang
 
 
 def _judged(
-    values: tuple[float | None, ...], change: float, interval: Interval, shown: bool, *, less_is_better: bool
+    values: tuple[float | None, ...], change: float, interval: Interval, shown: bool, *, more_is_better: bool = False
 ) -> Change:
     verdict: Verdict = "no difference shown"
     if shown:
-        verdict = "better" if (change < 0) == less_is_better else "worse"
+        verdict = "better" if (change > 0) == more_is_better else "worse"
     return Change(before=values[0], after=values[1], change=change, ci95=interval, verdict=verdict)
 
 
@@ -253,11 +227,6 @@ def _notes(before: Side, after: Side) -> list[str]:
         for side in (before, after)
         for row in side.run.rows
         if row.latency and row.latency.warnings
-    ]
-    notes += [
-        f"{side.path} lacks the yardstick in some rounds, so latencies are held to differ by more."
-        for side in (before, after)
-        if any(math.isnan(block.yardstick_ms) for run in side.blocks for row in run.values() for block in row)
     ]
     if max(len(before.runs), len(after.runs)) > 1:
         notes.append(f"Latency is of {len(before.runs)} runs before and {len(after.runs)} after; the rest of the last.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rtbench.errors import UsageError
-from rtbench.measure.latency import Block
+from rtbench.measure.rounds import Block
 from rtbench.records.run import Row, Run
 from rtbench.runs.predictions import Prediction, read_predictions
 from rtbench.runs.result import RESULT, read_run

@@ -18,12 +18,20 @@ import numpy as np
 from rtbench.artifacts import check_writable, write_text
 from rtbench.errors import UsageError
 from rtbench.measure.accuracy import TOP, Predictions
-from rtbench.measure.latency import Block
+from rtbench.measure.rounds import Block, last_attempts
 from rtbench.records.run import Run
 from rtbench.runs.csv_lines import file_name, line_of
 from rtbench.runs.predictions import prediction_header, prediction_lines, quoted
 from rtbench.runs.result import RESULT, read_run
-from rtbench.runs.samples import SAMPLE_COLUMNS, SAMPLES, blocks_in, sample_lines
+from rtbench.runs.samples import (
+    CONDITION_COLUMNS,
+    CONDITIONS,
+    SAMPLE_COLUMNS,
+    SAMPLES,
+    condition_line,
+    every_block,
+    sample_lines,
+)
 
 COMMAND = "command.json"
 FLIP_COLUMNS = ("file", "label", "own_top1", "own_confidence", "top1", "confidence")
@@ -67,11 +75,21 @@ class RunDirectory:
         """Take back what was made, for a comparison that never came to measuring."""
         if self._resumed:
             return
-        shutil.rmtree(self.logs, ignore_errors=True)
+        for folder in (self.logs, self.held):
+            shutil.rmtree(folder, ignore_errors=True)
         (self.path / COMMAND).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # another run lies there by now
             for folder in self._made:
                 folder.rmdir()
+
+    def release(self) -> None:
+        """Give up what was held of an earlier run."""
+        shutil.rmtree(self.held, ignore_errors=True)
+
+    @property
+    def held(self) -> Path:
+        """Where artifacts of an earlier run are kept while they are timed again."""
+        return self.path / "against"
 
     @property
     def logs(self) -> Path:
@@ -91,27 +109,25 @@ class RunDirectory:
         write_text(self.path / name, text)
 
     def append_samples(self, block: Block) -> None:
-        """Add a block's raw samples to `samples.csv`; times are the host's monotonic clock, but `device_ms` is
-        the device's, empty where it has none. `yardstick_ms` is that of the round."""
-        path = self.path / SAMPLES
-        text = sample_lines(block) if path.exists() else line_of(SAMPLE_COLUMNS) + sample_lines(block)
-        with path.open("a", newline="", encoding="utf-8") as file:
-            file.write(text)
+        """Add a block's raw samples to `samples.csv` and what the machine did meanwhile to `conditions.csv`; times are
+        the host's monotonic clock, but `device_ms` is the device's, empty where it has none."""
+        self._append(CONDITIONS, CONDITION_COLUMNS, condition_line(block))
+        self._append(SAMPLES, SAMPLE_COLUMNS, sample_lines([block]))
 
-    def take_samples(self, size_of: Callable[[int], int]) -> dict[str, list[Block]]:
-        """The whole blocks of `samples.csv` by row; one that a kill has cut, which has not the size that
-        blocks of its round have, is taken out of the file."""
+    def _append(self, name: str, columns: Sequence[str], text: str) -> None:
+        path = self.path / name
+        with path.open("a", newline="", encoding="utf-8") as file:
+            file.write(text if file.tell() else line_of(columns) + text)
+
+    def take_samples(self, size_of: Callable[[int], int]) -> dict[str, dict[int, Block]]:
+        """The blocks of `samples.csv` by row and round, of each round the last attempt; a block that a kill has cut,
+        which has not the size that blocks of its round have, is taken out of the file."""
         path = self.path / SAMPLES
-        if not path.exists():
-            return {}
-        whole = [block for block in blocks_in(path) if len(block.durations_ns) == size_of(block.round)]
-        text = line_of(SAMPLE_COLUMNS) + "".join(sample_lines(block) for block in whole)
-        if text != path.read_text(encoding="utf-8"):
+        whole = [block for block in every_block(self.path) if len(block.durations_ns) == size_of(block.round)]
+        text = line_of(SAMPLE_COLUMNS) + sample_lines(whole)
+        if path.exists() and text != path.read_text(encoding="utf-8"):
             write_text(path, text)
-        by_row: dict[str, list[Block]] = {}
-        for block in whole:
-            by_row.setdefault(block.row, []).append(block)
-        return by_row
+        return last_attempts(whole)
 
     def append_predictions(
         self, row: str, names: Sequence[str], labels: Sequence[int], predictions: Predictions

@@ -14,7 +14,24 @@ from rtbench.records.run import SCHEMA_VERSION, Run
 
 RESULT = "result.json"
 
-UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = ()
+
+def _without_yardstick(data: dict[str, Any]) -> dict[str, Any]:
+    """A result of schema 1 as one of schema 2."""
+    rows = [
+        row | {"conditions": row["conditions"] and _without(row["conditions"], "yardstick_ms")}
+        if "conditions" in row
+        else row
+        for row in data.get("rows", ())
+    ]
+    comparisons = [_without(each, "quantile") for each in data.get("comparisons", ())]
+    return data | {"schema_version": 2, "rows": rows, "comparisons": comparisons}
+
+
+def _without(data: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key != name}
+
+
+UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_without_yardstick,)
 """For each schema version from 1 on, what makes a `result.json` of it one of the next version."""
 
 

@@ -1,0 +1,32 @@
+"""Waiting for a machine that others use."""
+
+from __future__ import annotations
+
+from rtbench.compare.prepared import Progress
+from rtbench.measure.conditions import Judge
+from rtbench.measure.monitor import Monitor
+
+
+class Patience:
+    """Waits for a machine that is disturbed to calm down, no longer than `seconds` in all."""
+
+    def __init__(self, seconds: float, monitor: Monitor, judge: Judge, progress: Progress) -> None:
+        self._seconds, self._monitor, self._judge, self._progress = seconds, monitor, judge, progress
+        self._spent = 0.0
+
+    def spend(self, seconds: float) -> None:
+        """Count what repeating a disturbed round has taken."""
+        self._spent += seconds
+
+    def wait(self) -> bool:
+        """Whether the machine is calm now, or became so while there was patience left."""
+        while self._spent < self._seconds:
+            seen, busiest = self._monitor.look()
+            self._spent += seen.wall_s
+            disturbance = self._judge.disturbance(seen)
+            if not disturbance:
+                return True
+            whom = f"{busiest}, which keeps {max(seen.other_s, 0) / seen.wall_s:.1f} of {self._judge.cores} cores busy"
+            what = {"other processes": whom, "steal": "the host of this virtual machine, which takes cores away"}
+            self._progress(f"waiting for {what.get(disturbance, disturbance)}", int(self._spent), int(self._seconds))
+        return False
