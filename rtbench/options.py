@@ -131,6 +131,16 @@ class Sampling(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnswerOptions(Options):
+    """What a row may lose and still be recommended."""
+
+    max_loss: Share = option("Loss of top-1 that a row to ship may have at most.", Share(0.01), metavar="PP")
+    max_disagreement: Share = option(
+        "The same without labels: answers that may differ from the model's.", Share(0.01), metavar="PERCENT"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class AgainstOptions(Options):
     """Which earlier run's artifacts are timed in the same rounds."""
 
@@ -141,7 +151,7 @@ class AgainstOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(DataOptions, Sampling, AgainstOptions, PrepareOptions):
+class CompareOptions(DataOptions, Sampling, AnswerOptions, AgainstOptions, PrepareOptions):
     runtimes: tuple[str, ...] | None = option(
         "torch, ort, ort:cpu, ort:cuda, ...  [default: all of this machine]", metavar="LIST"
     )

@@ -18,7 +18,8 @@ DISTURBED = 1.10
 """Mean over median past which a row is called disturbed: a busy neighbour raises means by 40 % and more
 and leaves medians almost alone."""
 DRIFTED = 1.05
-"""Median of the last third of the rounds over that of the first (or the reverse) past which a row drifted."""
+"""Median of the last third of the rounds over that of the first (or the reverse) past which a row drifted, where the
+interval of its mean does not allow for that already."""
 P99_LEAST_RUNS = 1000
 """Runs with which ten lie beyond the 99th percentile; with fewer it is a guess."""
 SAME = 0.01
@@ -39,6 +40,14 @@ def wilson_interval(successes: int, trials: int) -> Interval:
 
     interval = binomtest(successes, trials).proportion_ci(confidence_level=0.95, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def difference_interval(first: float, first_ci95: Interval, second: float, second_ci95: Interval) -> Interval:
+    """The 95 % interval of `first` - `second`, proportions measured apart, from the Wilson intervals of both
+    (Newcombe, Statistics in Medicine 17, 1998, method 10)."""
+    difference = first - second
+    low = difference - float(np.hypot(first - first_ci95[0], second_ci95[1] - second))
+    return low, difference + float(np.hypot(first_ci95[1] - first, second - second_ci95[0]))
 
 
 def paired_change(gained: int, lost: int, trials: int) -> tuple[float, float]:
@@ -245,13 +254,15 @@ def summarise_latency(
         warnings.append(f"still got faster after {warmup_runs} untimed runs: raise --runs, or set --warmup higher")
     if mean > DISTURBED * p50:
         warnings.append(
-            f"mean is {mean / p50 - 1:.0%} above the median: something else used this machine; close it and run again"
+            f"mean is {mean / p50 - 1:.0%} above the median: some runs took far longer; see their times, raise --runs"
         )
+    interval = mean_interval(rounds, processes)
     third = len(rounds) // 3
     if third:
         first = float(np.median(np.concatenate(rounds[:third])))
         last = float(np.median(np.concatenate(rounds[-third:])))
-        if max(first, last) > DRIFTED * min(first, last):
+        width = interval[1] - interval[0] if interval else 0.0
+        if max(first, last) > DRIFTED * min(first, last) and abs(first - last) > width:
             warnings.append(
                 f"median moved from {first:.3g} to {last:.3g} ms during the run: let the machine settle, raise --runs"
             )
@@ -268,7 +279,7 @@ def summarise_latency(
         p90_bound_ms=quantile_bound(samples, 0.90, 0.99),
         p95_ms=p95,
         p99_ms=p99 if len(samples) >= P99_LEAST_RUNS else None,
-        mean_ci95_ms=mean_interval(rounds, processes),
+        mean_ci95_ms=interval,
         device_mean_ms=_mean_or_none(device_rounds),
         warmup_runs=warmup_runs,
         settled=settled,

@@ -16,7 +16,10 @@ from rtbench.errors import RtbenchError, UsageError
 from rtbench.options import CompareOptions, ExportOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rtbench.records.run import Run
+    from rtbench.review.diff import Figure
 
 app = typer.Typer(
     name="rtbench",
@@ -107,11 +110,8 @@ def compare(
         return
     from rtbench import api
     from rtbench.images.sample import ARCH
-    from rtbench.report.changes import render_diff
     from rtbench.report.table import render_table
-    from rtbench.review.diff import diff as find_changes
-    from rtbench.review.gate import judge, parse_budgets
-    from rtbench.review.sides import read_side
+    from rtbench.review.gate import parse_budgets
 
     budgets = parse_budgets(fail_on) if fail_on is not None else {}
     if budgets and not options.against:
@@ -130,12 +130,22 @@ def compare(
     show(render_table(run))
     code = _exit_code(run, strict=strict)
     if options.against:
-        found = find_changes(read_side(options.against), read_side(place))
-        gate = judge(found, budgets, strict=strict) if budgets else None
-        show(render_diff(found, gate))
-        code = code or int(gate is not None and gate.verdict == "FAIL")
+        code = code or _show_changes(options.against, place, budgets, strict=strict)
     say(f"Everything is kept in {place}; {place / 'report.html'} shows it.")
     context.exit(code)
+
+
+def _show_changes(before: Path, after: Path, budgets: Mapping[Figure, float], *, strict: bool) -> int:
+    """Print what changed since an earlier run, and what the gate says of it, as an exit code."""
+    from rtbench.report.changes import render_diff
+    from rtbench.review.diff import diff as find_changes
+    from rtbench.review.gate import judge
+    from rtbench.review.sides import read_side
+
+    found = find_changes(read_side(before), read_side(after))
+    gate = judge(found, budgets, strict=strict) if budgets else None
+    show(render_diff(found, gate))
+    return int(gate is not None and gate.verdict == "FAIL")
 
 
 def _resume(context: typer.Context, run: Path) -> None:

@@ -59,16 +59,20 @@ def _parameter(kind: type[Options], name: str, hint: Any) -> inspect.Parameter:
     field = kind.__dataclass_fields__[name]
     default, said = field.default, field.metadata
     if _reader(hint):
-        hint = str if isinstance(default, tuple) and default else str | None
-        default = ",".join(_written(each) for each in default) or None if isinstance(default, tuple) else default
+        hint = str if default else str | None
+        default = _text(default)
     declared = option(flag(name), help=said["help"], metavar=said["metavar"], min=said["least"])
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, declared]
     )
 
 
-def _written(value: str) -> str:
-    return next((name for name, kind in FORMATS.items() if kind == value), value)
+def _text(default: Any) -> str | None:
+    """A default as the user would write it."""
+    if isinstance(default, tuple):
+        names = {kind: name for name, kind in FORMATS.items()}
+        return ",".join(str(names.get(each, each)) for each in default) or None
+    return None if default is None else f"{100 * default:g}%"
 
 
 def _read(name: str, hint: Any, value: Any) -> Any:
@@ -120,13 +124,14 @@ def parse_triple(flag: str, text: str) -> Triple:
 
 
 def parse_share(flag: str, text: str) -> Share:
-    """`1%` or `0.01`, as a fraction."""
+    """`1%`, `1pp` or `0.01`, as a fraction."""
+    number = text.removesuffix("%").removesuffix("pp")
     try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        value = float(number) / (1 if number == text else 100)
     except ValueError:
         value = 0.0
     if not 0 < value < 1:
-        raise UsageError(f"{flag} {text} is no share between 0 and 1", f"write {flag} 1%")
+        raise UsageError(f"{flag} {text} is not between 0 and 100 %", f"write {flag} 1%")
     return Share(value)
 
 

@@ -125,20 +125,20 @@ def score_accuracy(rows: Sequence[PlannedRow], directory: RunDirectory) -> None:
     for row in rows:
         if row.predictions is None or not len(row.predictions) or row.record.status != "ok":
             continue
-        own = next((other for other in rows if _is_own(other, row)), None)
+        own = next((other.predictions for other in rows if _is_own(other, row)), row.prepared.own)
         images = Labelled(row.prepared)
         row.update(
             accuracy=score_predictions(
                 row.predictions,
                 np.array(images.labels, dtype=np.int32),
-                own.predictions if own else None,
+                own,
                 unreadable=images.unreadable_in(len(row.predictions)),
                 batch_size=row.batch_size,
                 names=_class_names(row.prepared.image_set, row.prepared.model.classes),
             )
         )
-        if own and own is not row and own.predictions is not None:
-            _save_flipped(row.id, row.predictions, own.predictions, images, directory)
+        if own is not None and own is not row.predictions:
+            _save_flipped(row.id, row.predictions, own, images, directory)
 
 
 def _is_own(other: PlannedRow, row: PlannedRow) -> bool:

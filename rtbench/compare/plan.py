@@ -49,6 +49,8 @@ class PlannedRow:
     """One for each process that has opened the artifact."""
     blocks: dict[int, Block] = field(default_factory=dict)
     """By the number of their round."""
+    scripted: bool = False
+    """Whether it is timed by a script, which nothing disturbs."""
     warmup_runs: int = 0
     settled: bool | None = None
 
@@ -120,9 +122,10 @@ def prepare_all(plan: Plan, choices: Sequence[RuntimeChoice], progress: Progress
         for kind in EXPORTED
         if any(choice.takes(kind, precision) for choice in choices for precision in options.precisions)
     ]
+    torch = any(choice.runtime.name == "torch" for choice in choices) and "fp32" in options.precisions
     everything: list[Prepared] = []
     for source in plan.sources:
-        prepared = prepare(source, options, plan.place, progress, formats=formats, data=options)
+        prepared = prepare(source, options, plan.place, progress, formats=formats, data=options, evaluate_own=not torch)
         everything.append(_named_apart(prepared, everything))
     return everything
 

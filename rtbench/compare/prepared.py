@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rtbench.images.cache import CachedImages
 from rtbench.images.image_set import ImageSet
+from rtbench.measure.accuracy import Predictions
 from rtbench.records.model import Artifact, Model
 from rtbench.terms import Format, Precision
 
@@ -45,3 +46,5 @@ class Prepared:
     artifacts: list[Artifact]
     failures: dict[tuple[Format, Precision], str] = field(default_factory=dict)
     unavailable: dict[tuple[Format, Precision], str] = field(default_factory=dict)
+    own: Predictions | None = None
+    """The model's own answers to the labelled images, where no row gives them."""

@@ -10,7 +10,7 @@ from rtbench.compare.evaluate import predict_row, score_accuracy
 from rtbench.compare.plan import Plan, PlannedRow, default_choices, plan_rows, prepare_all, require_some_row
 from rtbench.compare.prepared import Prepared, Progress
 from rtbench.compare.resume import INTERRUPTED, take_blocks, take_up
-from rtbench.compare.timing import Timing, compare_latencies, summarise
+from rtbench.compare.timing import Timing, compare_latencies, compare_pair, summarise
 from rtbench.errors import InvalidOutput, UsageError
 from rtbench.measure.conditions import Judge
 from rtbench.measure.cpu import lacks_vnni
@@ -23,6 +23,7 @@ from rtbench.runs.directory import RunDirectory
 from rtbench.runtimes import UNPROVEN, choose
 from rtbench.scores.baselines import MEASURED, is_torch_fp32, load_baseline, measured_baseline
 from rtbench.scores.normalise import score_rows, torch_row_for
+from rtbench.scores.recommendation import recommend
 from rtbench.worker import Worker
 
 
@@ -120,7 +121,7 @@ class _Measuring:
             for row in [*self._rows, *self._before]:
                 row.close()
             self._summarise()
-        run = self._save(complete=finished)
+        run = self._recommend(self._save(complete=finished))
         if finished:
             self._directory.release()
         return run
@@ -157,6 +158,7 @@ class _Measuring:
             self._plan.options.trust_pickle,
         )
         row.add_startup(startup)
+        row.scripted = info.scripted
         if row.record.provider is not None:
             return
         side, classes = prepared.model.preprocessing.input_size, prepared.model.classes
@@ -219,6 +221,20 @@ class _Measuring:
             self._compared_of = timed
         return self._comparisons
 
+    def _recommend(self, run: Run) -> Run:
+        """The run with its recommendation, and with the comparisons that say which rows share the lead with it."""
+        options = self._plan.options
+        limits = {"max_loss": options.max_loss, "max_disagreement": options.max_disagreement}
+        chosen = next((row for row in self._live() if row.id == recommend(run, **limits).row), None)
+        if chosen:
+            known = {frozenset((each.row, each.to)) for each in run.comparisons}
+            others = [row for row in self._live() if row is not chosen and frozenset((row.id, chosen.id)) not in known]
+            more = [compare_pair(row, chosen, self._rows)[0] for row in others]
+            run = run.model_copy(update={"comparisons": [*run.comparisons, *filter(None, more)]})
+        run = run.model_copy(update={"recommendation": recommend(run, **limits)})
+        self._directory.save(run)
+        return run
+
     def _save(self, *, complete: bool) -> Run:
         records = [row.record for row in self._rows]
         baseline = self._run.baseline
@@ -228,7 +244,9 @@ class _Measuring:
         comparisons, lead = self._compare(records)
         records = [row.model_copy(update={"leads": row.id in lead}) for row in records]
         against = compare_with(self._earlier, self._before, self._rows, self._plan) if self._earlier else None
-        scored = score_rows(records, baseline, self._run.environment, comparisons, score_accuracy=not sample)
+        scored = score_rows(
+            records, self._run.models, baseline, self._run.environment, comparisons, score_accuracy=not sample
+        )
         run = self._run.model_copy(
             update={
                 "rows": scored,

@@ -41,7 +41,8 @@ class Timing:
         self._process: dict[str, int] = {}
         self._patience = Patience(self.sampling.patience_s, self.monitor, self.judge, self.progress)
         self._seen: Seen | None = None
-        self._patience.wait()
+        if any(row.choice.runtime.name != "fake" for row in self.rows):
+            self._patience.wait()
         by_id = {row.id: row for row in self.rows}
 
         def time_row(row_id: str, runs: int) -> latency.Timed | None:
@@ -50,8 +51,9 @@ class Timing:
         kept = {(row.id, block.round, block.attempt) for row in self.rows for block in row.blocks.values()}
         for block in measure_rounds(list(by_id), self._rounds(), time_row, kept=kept):
             assert self._seen
-            block = replace(block, seen=self._seen, disturbed=self.judge.disturbance(self._seen))
-            by_id[block.row].blocks[block.round] = block
+            row = by_id[block.row]
+            disturbed = "" if row.scripted else self.judge.disturbance(self._seen)
+            block = row.blocks[block.round] = replace(block, seen=self._seen, disturbed=disturbed)
             self.directory.append_samples(block)
             self._report()
         target, most = self.sampling.target_ci, self.sampling.max_time_s

@@ -61,6 +61,7 @@ class Exporter:
         self._report = report
         self._model: LoadedModel | None = None
         self._full_range = False
+        self._given: Path | None = None
         self._wide_tensors: dict[tuple[str, str], list[str]] = {}
         self._logits: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
 
@@ -69,6 +70,7 @@ class Exporter:
     ) -> tuple[Model, Artifact | None]:
         """The model's record and, where the file is itself an artifact (.onnx, .engine), that artifact."""
         self._full_range = options.full_range
+        self._given = Path(source) if Path(source).is_file() else options.weights
         suffix = Path(source).suffix
         if suffix == ".fake":
             script = fake_model.read_script(Path(source))
@@ -160,7 +162,14 @@ class Exporter:
             else:
                 shutil.copyfile(self._own_file(folder), target)
 
-        return artifacts.reusable(path, made_from) or artifacts.make(path, model.kind, "fp32", made_from, tools, write)
+        artifact = artifacts.reusable(path, made_from)
+        artifact = artifact or artifacts.make(path, model.kind, "fp32", made_from, tools, write)
+        if model.kind != "state_dict" or self._given is None:
+            return artifact
+        sizes = {"size_bytes": self._given.stat().st_size, "serialised_bytes": path.stat().st_size}
+        artifact = artifact.model_copy(update=sizes)
+        artifacts.save_manifest(artifact)
+        return artifact
 
     def _own_file(self, folder: Path) -> Path:
         assert self._model is not None

@@ -56,7 +56,8 @@ PHOTOGRAPHS = (
     "retina.jpg",
     "rocket.jpg",
 )
-CROPS = 256
+PUBLISHED_TOP1 = 0.751
+CROPS = 384
 SMALLEST_SIDE = 160
 INSTALL = "pip install 'rtbench[sample]'"
 

@@ -178,5 +178,13 @@ def published_preprocessing(name: str, options: Options, *, assumed: bool) -> Pr
     )
 
 
+def published_top1(name: str) -> float | None:
+    """Top-1 on ImageNet that is published for an architecture's recommended weights, as a fraction."""
+    if name == sample.ARCH:
+        return sample.PUBLISHED_TOP1
+    percent = published_weights(name).meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
+    return percent / 100 if percent else None
+
+
 def _crop(weights: Any) -> int:
     return int(weights.transforms().crop_size[0])

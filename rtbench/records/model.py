@@ -37,6 +37,8 @@ class Model(Record):
     classes: int
     preprocessing: Preprocessing
     random_weights: bool = False
+    published_top1: float | None = None
+    """What the source of its recipe publishes for weights of this architecture, as a fraction of ImageNet's images."""
 
 
 class Calibration(Record):
@@ -118,7 +120,9 @@ class Artifact(Record):
     format: Format
     precision: Precision
     size_bytes: int
-    """On disk, external data included."""
+    """On disk, external data included; of a PyTorch model that the user gave as a file, the size of that file."""
+    serialised_bytes: int | None = None
+    """Size of the state dict as rtbench saves it, where `size_bytes` is that of the user's own file."""
     sha256: str
     made_from: dict[str, str]
     """Everything it depends on, as text: equal means that it need not be made again."""

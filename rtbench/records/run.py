@@ -71,6 +71,8 @@ class Baseline(Record):
     hardware: str
     gpu: str | None = None
     """The word or words in the GPU's name that mean baseline hardware."""
+    classes: int | None = None
+    """Of the task that its top-1 was measured on: accuracy scores are for models with as many; None: for any."""
     measured: bool = False
     """True for a row of this very run."""
 
@@ -129,6 +131,22 @@ class Row(Record):
     scores: Scores | None = None
 
 
+class Recommendation(Record):
+    """Which row to ship, or why none."""
+
+    row: str | None
+    verdict: Literal["ship", "not enough evidence", "check", "none"]
+    """check: labels and preprocessing; none: nothing was measured."""
+    reason: str
+    """The answer in full sentences, with what to mind before acting on it."""
+    max_loss: float
+    """Of top-1 against the model itself, as a fraction."""
+    max_disagreement: float
+    """The same where no image is labelled: answers that are not the model's."""
+    images_needed: int | None
+    """About how many images would settle what is open; None where that is not known."""
+
+
 class AgainstRow(Record):
     """An earlier run's row, timed again beside the row of the same name: medians, and how many times faster the new one
     is; without a comparison `reason` says why."""
@@ -165,8 +183,10 @@ class Run(Record):
     dataset: Dataset | None
     rows: list[Row]
     comparisons: list[Comparison] = []
-    """Every row with torch/fp32 and with the fastest row."""
+    """Every row with torch/fp32, with the fastest row, and with the recommended one."""
     against: Against | None = None
+    recommendation: Recommendation | None = None
+    """None while measuring, and in runs of earlier versions."""
 
     @model_validator(mode="before")
     @classmethod

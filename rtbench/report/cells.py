@@ -19,16 +19,17 @@ HEADERS = (
     "p95",
     "p99",
     "top-1 %",
+    "Δ top-1",
     "95 % of top-1",
     "top-5 %",
     "agree %",
     "MiB",
-    "size",
-    "latency",
-    "accuracy",
+    "size score",
+    "latency score",
+    "accuracy score",
     "vs torch",
 )
-SPARED = ("95 % of top-1", "p95", "top-5 %", "p99", "p50", "agree %", "± 95 %")
+SPARED = ("95 % of top-1", "p95", "top-5 %", "p99", "p50", "agree %", "± 95 %", "Δ top-1")
 """Columns that are left out where there is no room, in this order."""
 NOTHING = "-"
 
@@ -46,14 +47,15 @@ def cells(row: Row) -> dict[str, str]:
         "p95": _number(latency.p95_ms if latency else None),
         "p99": _number(latency.p99_ms if latency else None),
         "top-1 %": _percent(accuracy.top1 if accuracy else None),
+        "Δ top-1": _change(accuracy.difference.top1 if accuracy and accuracy.difference else None),
         "95 % of top-1": " to ".join(f"{100 * end:.1f}" for end in accuracy.top1_ci95) if accuracy else NOTHING,
         "top-5 %": _percent(accuracy.top5 if accuracy else None),
         "agree %": _percent(agreement(row)),
         "MiB": f"{row.artifact.size_bytes / 2**20:.2f}" if row.artifact else NOTHING,
-        "size": _score(scores.size if scores else None),
-        "latency": _score(scores.latency if scores else None)
+        "size score": _score(scores.size if scores else None),
+        "latency score": _score(scores.latency if scores else None)
         + ("*" if scores and scores.latency and not scores.on_baseline_hardware else ""),
-        "accuracy": _score(scores.accuracy if scores else None),
+        "accuracy score": _score(scores.accuracy if scores else None),
         "vs torch": f"{scores.speedup_vs_torch:.2f}x" if scores and scores.speedup_vs_torch else NOTHING,
     }
 
@@ -84,6 +86,7 @@ def notes(run: Run) -> list[str]:
     lines += accuracy_notes(run)
     if run.baseline:
         lines.append(_baseline_note(run))
+    lines += _size_notes(run)
     lines += [_model_note(run, index) for index in range(len(run.models))]
     if run.dataset:
         lines.append(_dataset_note(run))
@@ -141,11 +144,28 @@ def _baseline_note(run: Run) -> str:
     if base.top1 is not None:
         figures.insert(1, f"top-1 {base.top1:.2%}")
     note = f"Scores (higher is better) are relative to {base.name}: {', '.join(figures)} on {base.hardware}."
+    if base.classes and any(model.classes != base.classes for model in run.models):
+        note += f" Accuracy scores are for its task alone, {base.classes} classes."
     if any(row.scores and not row.scores.on_baseline_hardware for row in run.rows):
         note += (
             " * not on baseline hardware: that score compares two machines, 'vs torch' compares runtimes on this one."
         )
     return note
+
+
+def _size_notes(run: Run) -> list[str]:
+    """Whose file a PyTorch row's size is of."""
+    lines = []
+    for row in run.rows:
+        artifact = row.artifact
+        if not artifact or artifact.format != "state_dict":
+            continue
+        if artifact.serialised_bytes is None:
+            lines.append(f"{row.id}: its size is that of the state dict as rtbench saves it.")
+        elif artifact.serialised_bytes != artifact.size_bytes:
+            saved = f"{artifact.serialised_bytes / 2**20:.2f} MiB"
+            lines.append(f"{row.id}: its size is that of the file given; saved by rtbench it has {saved}.")
+    return lines
 
 
 def _model_note(run: Run, index: int) -> str:
@@ -209,6 +229,11 @@ def _half_width(interval: Interval | None) -> str:
 
 def _percent(value: float | None) -> str:
     return NOTHING if value is None else f"{100 * value:.2f}"
+
+
+def _change(value: float | None) -> str:
+    """A difference of fractions in points."""
+    return NOTHING if value is None else f"{100 * value:+.2f}" if value else "0.00"
 
 
 def _score(value: float | None) -> str:

@@ -12,7 +12,8 @@ from rtbench.report.cells import NOTHING, agreement, notes
 from rtbench.report.encodings import Spec
 from rtbench.report.evidence import Evidence, Flips, flips
 from rtbench.report.tidy_csv import figure_at
-from rtbench.scores.answer import answer, pareto_front, rule, shipped
+from rtbench.scores.answer import pareto_front
+from rtbench.scores.recommendation import recommendation, rule
 
 SCORES = {"size": "Size score", "latency": "Latency score", "accuracy": "Accuracy score"}
 
@@ -68,11 +69,20 @@ COLUMNS = (
         interval="accuracy.top1_ci95",
         interval_form=".1f",
     ),
+    Column(
+        "Δ top-1",
+        "top-1 less that of the model itself, in points, with its 95 % interval",
+        "accuracy.difference.top1",
+        "+.2f",
+        scale=100,
+        interval="accuracy.difference.top1_ci95",
+        interval_form="+.1f",
+    ),
     Column("agree %", "share of images with the model's own top-1", "fidelity.top1_agreement", scale=100),
     Column("MiB", "size of the artifact on disk", "artifact.size_bytes", scale=MIB),
-    Column("size", "baseline size over size", "scores.size"),
-    Column("latency", "baseline latency over mean latency", "scores.latency"),
-    Column("accuracy", "top-1 over the baseline's", "scores.accuracy"),
+    Column("size score", "baseline size over size", "scores.size"),
+    Column("latency score", "baseline latency over mean latency", "scores.latency"),
+    Column("accuracy score", "top-1 over the baseline's", "scores.accuracy"),
     Column(
         "vs torch",
         "how many times faster than torch/fp32, from the rounds that both were timed in",
@@ -91,7 +101,7 @@ def render_html(run: Run, evidence: Evidence) -> str:
         "report.html",
         title=f"rtbench: {', '.join(model.name for model in run.models)}",
         run=run,
-        answer=answer(run),
+        answer=recommendation(run).reason,
         rule=rule(run),
         columns=COLUMNS,
         lines=[_line(run, row) for row in run.rows],
@@ -145,7 +155,7 @@ def _specs(run: Run, evidence: Evidence, flipped: dict[str, list[Flips]]) -> dic
 
 def _line(run: Run, row: Row) -> Line:
     flags = []
-    if row == shipped(run) and len(run.rows) > 1:
+    if row.id == recommendation(run).row and len(run.rows) > 1:
         flags.append(("ship", "the answer above"))
     if row.status == "ok" and row in pareto_front(run):
         flags.append(("front", "on the Pareto front"))
@@ -155,7 +165,7 @@ def _line(run: Run, row: Row) -> Line:
         flags.append((row.status, row.reason or ""))
     if row.latency and not row.latency.stable:
         flags.append(("unstable", "; ".join(row.latency.warnings)))
-    return Line(row, _cells(row), tuple(flags), row == shipped(run))
+    return Line(row, _cells(row), tuple(flags), row.id == recommendation(run).row)
 
 
 def _cells(row: Row) -> tuple[Cell, ...]:

@@ -7,9 +7,12 @@ import shlex
 
 from rtbench.records.run import Row, Run
 from rtbench.report.cells import cells, notes
-from rtbench.scores.answer import answer, rule
+from rtbench.scores.recommendation import recommendation, rule
 
-HEADERS = ("mean ms", "± 95 %", "p99", "top-1 %", "agree %", "MiB", "size", "latency", "accuracy", "vs torch")
+HEADERS = (
+    *("mean ms", "± 95 %", "p99", "top-1 %", "Δ top-1", "agree %", "MiB"),
+    *("size score", "latency score", "accuracy score", "vs torch"),
+)
 SPECIAL = re.compile(r"[\\|*`\[\]<~]|#(?=\d)")
 INSTEAD = {"<": "&lt;", "#": "#<!-- -->"}  # the latter would become a link to an issue
 
@@ -18,11 +21,11 @@ def render_markdown(run: Run) -> str:
     lines = [
         f"### rtbench: {escaped(', '.join(model.name for model in run.models))}",
         "",
-        f"**{escaped(answer(run))}** {escaped(rule(run))}".rstrip(),
+        f"**{escaped(recommendation(run).reason)}** {escaped(rule(run))}",
         "",
         f"| row | {' | '.join(HEADERS)} |",
         "|---" + "|---:" * len(HEADERS) + "|",
-        *(_line(row) for row in run.rows),
+        *(_line(row, row.id == recommendation(run).row) for row in run.rows),
         "",
         *_below(run),
         "<details><summary>Notes, environment, how to reproduce</summary>",
@@ -43,9 +46,10 @@ def render_markdown(run: Run) -> str:
     return "\n".join(lines)
 
 
-def _line(row: Row) -> str:
+def _line(row: Row, recommended: bool) -> str:
     found = cells(row)
     name = code(row.id) + ("" if row.status == "ok" else f" {row.status}")
+    name = f"**ship** {name}" if recommended else name
     return "| " + " | ".join([name, *(escaped(found[header]) for header in HEADERS)]) + " |"
 
 

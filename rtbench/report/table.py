@@ -9,7 +9,7 @@ from rich.text import Text
 from rtbench.records.run import Run
 from rtbench.report.cells import HEADERS, SPARED, cells, notes, reasons
 from rtbench.runtimes import misplaced
-from rtbench.scores.answer import answer
+from rtbench.scores.recommendation import recommendation
 
 COLOURS = {"ok": "", "unavailable": "dim", "failed": "red", "invalid": "red"}
 GAP = 2
@@ -22,7 +22,7 @@ class RunTable:
         self._run = run
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Text(answer(self._run), style="bold")
+        yield Text(recommendation(self._run).reason, style="bold")
         yield Text()
         yield self._table(options.max_width)
         yield Text()
@@ -31,7 +31,12 @@ class RunTable:
 
     def _table(self, width: int) -> Table:
         rows = [cells(row) for row in self._run.rows]
-        needs = {header: max(len(header), *(len(row[header]) for row in rows)) for header in HEADERS}
+        for row, record in zip(rows, self._run.rows, strict=True):
+            row["row"] = ("> " if record.id == recommendation(self._run).row else "") + row["row"]
+        needs = {
+            header: max(*map(len, _heading(header).split("\n")), *(len(row[header]) for row in rows))
+            for header in HEADERS
+        }
         shown = list(HEADERS)
         for spared in SPARED:
             if sum(needs[header] + GAP for header in shown) - GAP <= width:
@@ -44,11 +49,16 @@ class RunTable:
             if header == "row":
                 table.add_column(header, overflow="fold")
             else:
-                table.add_column(header, justify="right", no_wrap=True, min_width=needs[header])
+                table.add_column(_heading(header), justify="right", no_wrap=True, min_width=needs[header])
         for row, record in zip(rows, self._run.rows, strict=True):
             stranded = misplaced(record.placement, (record.provider or "").partition(" ")[0])
             table.add_row(*(Text(row[header]) for header in shown), style="red" if stranded else COLOURS[record.status])
         return table
+
+
+def _heading(header: str) -> str:
+    """On two lines where the second word would make the column wide."""
+    return header.replace(" ", "\n") if header.endswith((" score", " torch")) or header.startswith("Δ") else header
 
 
 def render_table(run: Run) -> RunTable:

@@ -36,6 +36,8 @@ COLUMNS = {
     "warmup_runs": "latency.warmup_runs",
     "settled": "latency.settled",
     "stable": "latency.stable",
+    "disturbed_rounds": "latency.disturbed_rounds",
+    "disturbed": "latency.disturbed",
     "leads": "leads",
     "load_ms": "startup.load_ms",
     "first_run_ms": "startup.first_run_ms",

@@ -44,6 +44,8 @@ class SessionInfo(Record):
     settings: dict[str, str]
     placement: dict[str, dict[str, int]] = {}  # noqa: RUF012 - pydantic copies it
     """For each execution provider, how many nodes of which operator it was given."""
+    scripted: bool = False
+    """Whether runs are timed by a script instead of the host's clock: then nothing on the machine disturbs them."""
     warnings: tuple[str, ...] = ()
     """What whoever reads this session's figures should know."""
 

@@ -27,7 +27,8 @@ class FakeSession:
         self._runs = 0
         self._noise = np.random.Generator(np.random.PCG64(11))
         self.scripted_clock: Clock | None = (lambda: self._now) if script.latency_ms else None
-        self.info = SessionInfo(provider=f"rtbench {__version__}", device="cpu", settings={})
+        scripted = bool(script.latency_ms)
+        self.info = SessionInfo(provider=f"rtbench {__version__}", device="cpu", settings={}, scripted=scripted)
         self._misbehave("open")
 
     def bind(self, batch: NDArray[np.float32]) -> None:

@@ -1,4 +1,4 @@
-"""Which row to ship, in a sentence, from the figures that a run has."""
+"""What a row is worth, in figures and in words."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from rtbench.records import Interval
 from rtbench.records.run import Row, Run
 from rtbench.scores.normalise import torch_row_for
 
-TOLERANCE = 0.01
-"""What a row may lose of the accuracy of torch/fp32 and still be shipped: one point."""
 SHARES = {1 / 5: "a fifth", 1 / 4: "a quarter", 1 / 3: "a third", 1 / 2: "half", 2 / 3: "two thirds"}
 ALIKE = 0.03
 
@@ -56,43 +54,9 @@ def measured_rows(run: Run) -> list[Row]:
     return [row for row in run.rows if row.status == "ok" and row.latency and row.artifact]
 
 
-def shipped(run: Run) -> Row | None:
-    """The fastest row that loses at most TOLERANCE against its model's torch/fp32 row, where there is one."""
-    sound = [row for row in measured_rows(run) if _loss(run, row) <= TOLERANCE]
-    return min(sound, key=_mean, default=None)
-
-
-def answer(run: Run) -> str:
-    """The sentence on top of a report."""
-    row = shipped(run)
-    if row is None:
-        return "Nothing to ship: no row's latency was measured. The table says why."
-    so_far = "" if run.complete else "As far as this interrupted run went: "
-    figures = [text for text in (_speed(run, row), _rightness(run, row), _size(run, row)) if text]
-    if len(run.rows) == 1:
-        return f"{so_far}{row.id}, the only row: {', '.join(figures)}."
-    front = "on the Pareto front" if row in pareto_front(run) else "not on the Pareto front"
-    return f"{so_far}Ship {row.id}: {', '.join(figures)}; {front}."
-
-
-def rule(run: Run) -> str:
-    """How the answer was chosen, and what to mind before acting on it; empty where there is none."""
-    row = shipped(run)
-    if row is None:
-        return ""
-    name = next((found.name for row in run.rows if (found := quality(run, row))), None)
-    parts = ["Chosen: the fastest row"]
-    if name:
-        loses = f"{100 * TOLERANCE:g} point of {name}" + (" against torch/fp32" if name == "top-1" else "")
-        parts[0] += f" that loses at most {loses}"
-    parts[0] += "."
-    if row.latency and not row.latency.stable:
-        parts.append(f"Its latency is flagged unstable: {row.latency.warnings[0]}.")
-    if any(model.random_weights for model in run.models):
-        parts.append("Weights are random, so accuracy says nothing.")
-    elif name != "top-1":
-        parts.append("Accuracy was not measured on labelled images; give --data for that.")
-    return " ".join(parts)
+def describe(run: Run, row: Row) -> str:
+    """What shipping a row gains and costs: speed, rightness, size."""
+    return ", ".join(text for text in (speed(run, row), _rightness(run, row), _size(run, row)) if text)
 
 
 def points(difference: float) -> str:
@@ -114,25 +78,22 @@ def _worth(run: Run, row: Row, by_quality: bool) -> float:
     return -row.artifact.size_bytes
 
 
-def _loss(run: Run, row: Row) -> float:
-    own = quality(run, row)
-    if own is None:
-        return 0.0
-    if own.name == "agreement":
-        return 1 - own.value
+def speed(run: Run, row: Row, chosen: Row | None = None) -> str:
+    """How fast a row is beside torch/fp32, or beside the row `chosen`; in milliseconds where neither is there."""
     reference = torch_row_for(row, run.rows)
-    best = quality(run, reference) if reference else None
-    return best.value - own.value if best else 0.0
-
-
-def _speed(run: Run, row: Row) -> str:
-    reference = torch_row_for(row, run.rows)
-    speed = row.scores.speedup_vs_torch if row.scores else None
-    if reference is None or reference is row or speed is None:
+    ratio = row.scores.speedup_vs_torch if row.scores else None
+    if chosen and chosen is not reference and chosen.latency:
+        reference, ratio = chosen, chosen.latency.p50_ms / _median(row)
+    if reference is None or reference is row or ratio is None:
         return f"{_mean(row):.3g} ms"
-    if abs(speed - 1) < ALIKE:
+    if abs(ratio - 1) < ALIKE:
         return f"as fast as {reference.id}"
-    return f"{speed:.1f}x faster than {reference.id}" if speed > 1 else f"{1 / speed:.1f}x slower than {reference.id}"
+    return f"{ratio:.1f}x faster than {reference.id}" if ratio > 1 else f"{1 / ratio:.1f}x slower than {reference.id}"
+
+
+def _median(row: Row) -> float:
+    assert row.latency
+    return row.latency.p50_ms
 
 
 def _rightness(run: Run, row: Row) -> str:
@@ -145,13 +106,13 @@ def _rightness(run: Run, row: Row) -> str:
     difference = row.accuracy.difference if row.accuracy else None
     if difference:
         low, high = map(points, difference.top1_ci95)
-        return f"accuracy {points(difference.top1)} points [{low}, {high}]"
+        return f"top-1 {points(difference.top1)} points [{low}, {high}]"
     reference = torch_row_for(row, run.rows)
     best = quality(run, reference) if reference and reference is not row else None
     if best is None:
         assert own.ci95
         return f"top-1 {own.value:.1%} [{own.ci95[0]:.1%}, {own.ci95[1]:.1%}]"
-    return f"accuracy {points(own.value - best.value)} points"
+    return f"top-1 {points(own.value - best.value)} points"
 
 
 def _size(run: Run, row: Row) -> str:

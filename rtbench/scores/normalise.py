@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rtbench.records.measurement import Comparison
+from rtbench.records.model import Model
 from rtbench.records.run import Baseline, Environment, Row, Scores
-from rtbench.scores.baselines import is_torch_fp32
+from rtbench.scores.baselines import is_torch_fp32, measured_baseline
 
 
 def score_rows(
     rows: Sequence[Row],
+    models: Sequence[Model],
     baseline: Baseline | None,
     environment: Environment,
     comparisons: Sequence[Comparison] = (),
@@ -19,14 +21,22 @@ def score_rows(
 ) -> list[Row]:
     """Rows with their scores; only measured rows that are `ok` get any.
 
-    `score_accuracy` is false where the labelled images are too few to be a score (the built-in sample).
+    `score_accuracy` is false where the labelled images are too few to be a score (the built-in sample). A baseline
+    that is a row of this run is each model's own row.
     """
-    return [
-        row.model_copy(update={"scores": _scores(row, rows, baseline, environment, comparisons, score_accuracy)})
-        if row.status == "ok" and row.latency and row.artifact
-        else row
-        for row in rows
-    ]
+    classes = {model.name: model.classes for model in models}
+    scored = []
+    for row in rows:
+        if row.status == "ok" and row.latency and row.artifact:
+            own = baseline
+            if baseline and baseline.measured:
+                mine = [each for each in rows if each.model == row.model]
+                own = measured_baseline(mine, baseline.hardware) or baseline
+            same_task = own is not None and own.classes in (None, classes.get(row.model))
+            scores = _scores(row, rows, own, environment, comparisons, score_accuracy and same_task)
+            row = row.model_copy(update={"scores": scores})
+        scored.append(row)
+    return scored
 
 
 def _scores(
