@@ -19,7 +19,7 @@ DISTURBED = 1.10
 and leaves medians almost alone."""
 DRIFTED = 1.05
 """Median of the last third of the rounds over that of the first (or the reverse) past which a row drifted, where the
-interval of its mean does not allow for that already."""
+interval of its mean over processes does not allow for that already."""
 P99_LEAST_RUNS = 1000
 """Runs with which ten lie beyond the 99th percentile; with fewer it is a guess."""
 SAME = 0.01
@@ -261,7 +261,7 @@ def summarise_latency(
     if third:
         first = float(np.median(np.concatenate(rounds[:third])))
         last = float(np.median(np.concatenate(rounds[-third:])))
-        width = interval[1] - interval[0] if interval else 0.0
+        width = interval[1] - interval[0] if interval and len(set(processes)) >= LEAST_PROCESSES else 0.0
         if max(first, last) > DRIFTED * min(first, last) and abs(first - last) > width:
             warnings.append(
                 f"median moved from {first:.3g} to {last:.3g} ms during the run: let the machine settle, raise --runs"

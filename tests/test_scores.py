@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from made_runs import made_model
 
 from rtbench.errors import UsageError
 from rtbench.records.measurement import Accuracy, Comparison, Latency
@@ -23,6 +24,9 @@ top5 = 0.92
 size_mib = 30
 hardware = "a box"
 """
+
+
+MODELS = [made_model(name).model_copy(update={"classes": 1000}) for name in ("m", "n", "other", "a", "b")]
 
 
 def machine(gpu: str | None = None) -> Environment:
@@ -88,7 +92,9 @@ def scores(
     gpu: str | None = None,
     comparisons: Sequence[Comparison] = (),
 ) -> Scores:
-    result = score_rows([scored, *others], baseline, machine(gpu), comparisons, score_accuracy=True)[0].scores
+    result = score_rows([scored, *others], baseline, machine(gpu), comparisons, models=MODELS, score_accuracy=True)[
+        0
+    ].scores
     assert result is not None
     return result
 
@@ -118,7 +124,7 @@ def test_without_labels_there_is_no_accuracy_score_and_the_others_stay() -> None
 
 
 def test_the_sample_gets_no_accuracy_score() -> None:
-    (scored,) = score_rows([row(top1=0.9)], T4, machine(), score_accuracy=False)
+    (scored,) = score_rows([row(top1=0.9)], T4, machine(), models=MODELS, score_accuracy=False)
     assert scored.scores is not None
     assert scored.scores.accuracy is None
     assert scored.scores.latency == pytest.approx(2.35)
@@ -132,19 +138,19 @@ def test_a_top1_of_nought_is_a_score_of_nought_and_not_a_missing_one() -> None:
 @pytest.mark.parametrize("status", ["unavailable", "failed", "invalid"])
 def test_rows_that_are_not_ok_get_no_scores(status: str) -> None:
     bad, good = row("ort/int8", ms=1.0, top1=0.9, status=status), row("torch/fp32")
-    scored = score_rows([bad, good], T4, machine(), score_accuracy=True)
+    scored = score_rows([bad, good], T4, machine(), models=MODELS, score_accuracy=True)
     assert scored[0] == bad
     assert scored[0].scores is None
     assert scored[1].scores is not None
 
 
 def test_a_row_that_is_not_measured_yet_gets_no_scores() -> None:
-    assert score_rows([row(ms=None)], T4, machine(), score_accuracy=True)[0].scores is None
+    assert score_rows([row(ms=None)], T4, machine(), models=MODELS, score_accuracy=True)[0].scores is None
 
 
 def test_rows_come_back_in_order_with_nothing_else_changed() -> None:
     rows = [row("torch/fp32", ms=20.0), row("ort/fp32", status="failed"), row("ort/int8", ms=5.0, top1=0.5)]
-    scored = score_rows(rows, T4, machine(), score_accuracy=True)
+    scored = score_rows(rows, T4, machine(), models=MODELS, score_accuracy=True)
     assert [each.model_copy(update={"scores": None}) for each in scored] == rows
     assert all(each.scores is None for each in rows)
 
@@ -220,7 +226,7 @@ def test_the_measured_baseline_is_torch_fp32_of_this_run() -> None:
     assert (baseline.latency_ms, baseline.size_mib, baseline.top1, baseline.top5) == (20.0, 6.0, 0.75, 0.99)
     assert baseline.hardware == "this box"
     assert "measured" in baseline.name
-    quick, torch, _ = score_rows(rows, baseline, machine(), score_accuracy=True)
+    quick, torch, _ = score_rows(rows, baseline, machine(), models=MODELS, score_accuracy=True)
     assert (torch.scores.size, torch.scores.latency, torch.scores.accuracy) == (1, 1, 1)
     assert (quick.scores.size, quick.scores.latency) == (2, 4)
     assert quick.scores.accuracy == pytest.approx(0.8 / 0.75)
@@ -279,3 +285,21 @@ def test_a_bad_baseline_file_is_named_with_what_is_wrong_in_it(tmp_path: Path, t
 def test_an_unknown_baseline_is_named_with_those_that_there_are() -> None:
     with pytest.raises(UsageError, match=r"no baseline 'resnet19'.*resnet18-t4.*measured"):
         load_baseline("resnet19")
+
+
+def test_the_accuracy_score_is_for_the_baselines_own_task():
+    """Ten classes right in nine cases of ten say nothing beside ImageNet's 69.76 %."""
+    ten = [made_model("m").model_copy(update={"classes": 10})]
+    (scored,) = score_rows([row(top1=0.9)], T4, machine(), models=ten, score_accuracy=True)
+    assert scored.scores.accuracy is None
+    assert scored.scores.latency == pytest.approx(2.35)
+    ours = T4.model_copy(update={"classes": None, "top1": 0.75})
+    (scored,) = score_rows([row(top1=0.9)], ours, machine(), models=ten, score_accuracy=True)
+    assert scored.scores.accuracy == pytest.approx(1.2)
+
+
+def test_with_several_models_a_measured_baseline_is_each_models_own_row():
+    rows = [row("torch/fp32", model=name, ms=ms) for name, ms in (("m", 20.0), ("n", 8.0))]
+    rows += [row("ort/fp32", model=name, ms=ms) for name, ms in (("m", 10.0), ("n", 2.0))]
+    scored = score_rows(rows, measured_baseline(rows, "here"), machine(), models=MODELS, score_accuracy=True)
+    assert [each.scores.latency for each in scored] == [1.0, 1.0, 2.0, 4.0]

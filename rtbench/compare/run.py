@@ -245,7 +245,12 @@ class _Measuring:
         records = [row.model_copy(update={"leads": row.id in lead}) for row in records]
         against = compare_with(self._earlier, self._before, self._rows, self._plan) if self._earlier else None
         scored = score_rows(
-            records, self._run.models, baseline, self._run.environment, comparisons, score_accuracy=not sample
+            records,
+            baseline,
+            self._run.environment,
+            comparisons,
+            models=self._run.models,
+            score_accuracy=not sample,
         )
         run = self._run.model_copy(
             update={

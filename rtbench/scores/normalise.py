@@ -12,11 +12,11 @@ from rtbench.scores.baselines import is_torch_fp32, measured_baseline
 
 def score_rows(
     rows: Sequence[Row],
-    models: Sequence[Model],
     baseline: Baseline | None,
     environment: Environment,
     comparisons: Sequence[Comparison] = (),
     *,
+    models: Sequence[Model],
     score_accuracy: bool,
 ) -> list[Row]:
     """Rows with their scores; only measured rows that are `ok` get any.
