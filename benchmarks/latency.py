@@ -1,4 +1,4 @@
-"""The harness against a bare loop, against MLPerf, against itself, against neighbours and against crashes.
+"""The harness against a bare loop, against MLPerf, against itself, against other work and against crashes.
 
     python benchmarks/latency.py > benchmarks/results/DATE-latency.md      # an hour, on an idle machine
     python benchmarks/latency.py overhead differences                      # parts of it
@@ -12,12 +12,13 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -31,24 +32,25 @@ from harms import HARMS, compare_and_harm
 from rtbench.export.onnx import write_fp32
 from rtbench.images.preprocessing import normalise
 from rtbench.measure import latency
-from rtbench.measure.conditions import disturbances
 from rtbench.measure.environment import available_cores, read_environment
+from rtbench.measure.rounds import BLOCK_RUNS
 from rtbench.models.fake_model import FakeScript
-from rtbench.records.measurement import MlPerf
+from rtbench.records.measurement import Comparison, MlPerf
 from rtbench.records.model import Artifact, Model
 from rtbench.records.run import Run
 from rtbench.review.diff import diff
 from rtbench.review.sides import read_side
 from rtbench.runs.result import read_run
-from rtbench.runs.samples import read_blocks
+from rtbench.runs.samples import every_block, read_blocks
 from rtbench.runtimes.fake import FakeSession
-from rtbench.stats import DISTURBED_QUANTILE, compare_rounds
+from rtbench.stats import compare_rounds
 from rtbench.worker import Worker
 
 PAIRS = 10
 BLOCKS = 20
 GENERATOR_PAIRS = 5
 COMPARISONS = 40
+LOADED = 20
 ATTEMPTS = 4
 """At a pair of runs that met the machine in one state."""
 ROWS = ("torch/fp32", "ort/fp32", "ort/int8")
@@ -206,7 +208,7 @@ def overhead(bench: Bench) -> Table:
             taken: tuple[list[float], list[float]] = ([], [])
             for number in range(BLOCKS):
                 for which in (0, 1) if number % 2 else (1, 0):
-                    taken[which].extend(loops[which].block(latency.BLOCK_RUNS))
+                    taken[which].extend(loops[which].block(BLOCK_RUNS))
             for loop in loops:
                 loop.close()
             ratios.append(statistics.median(taken[0]) / statistics.median(taken[1]))
@@ -242,9 +244,9 @@ def mlperf(bench: Bench) -> Table:
         ratios = []
         for _ in range(GENERATOR_PAIRS):
             worker = TimedWorker(row, artifacts[row], model, images)
-            before = [each for _ in range(BLOCKS) for each in worker.block(latency.BLOCK_RUNS)]
+            before = [each for _ in range(BLOCKS) for each in worker.block(BLOCK_RUNS)]
             generator = worker.run_mlperf(len(before))
-            after = [each for _ in range(BLOCKS) for each in worker.block(latency.BLOCK_RUNS)]
+            after = [each for _ in range(BLOCKS) for each in worker.block(BLOCK_RUNS)]
             worker.close()
             ratios.append(float(np.percentile(before + after, 90)) / generator.p90_ms)
         median = statistics.median(ratios)
@@ -257,16 +259,39 @@ def mlperf(bench: Bench) -> Table:
     return table
 
 
+BUSY = [sys.executable, "-c", "while True: pass"]
+TORCH = [
+    sys.executable,
+    "-c",
+    "import torch\nconvolution, image = torch.nn.Conv2d(64, 64, 3, padding=1), torch.zeros(1, 64, 56, 56)\n"
+    "with torch.inference_mode():\n while True: convolution(image)",
+]
+SOURCE = """#include <iostream>
+#include <map>
+#include <regex>
+int main() { std::cout << std::regex_match("a", std::regex("b")); }
+"""
+LOADS: dict[str, tuple[list[str], int]] = {
+    "one busy loop": (BUSY, 1),
+    "two busy loops": (BUSY, 2),
+    "a compiler": (["sh", "-c", "while true; do g++ -O2 -c source.cpp -o /dev/null; done"], 1),
+    "another torch process": (TORCH, 1),
+    "nothing": ([], 0),
+}
+
+
 @contextmanager
-def neighbour() -> Iterator[None]:
-    """A process that keeps one core busy, half of the time."""
-    code = "import time\nwhile True:\n end = time.time() + .05\n while time.time() < end: pass\n time.sleep(.05)"
-    process = subprocess.Popen([sys.executable, "-c", code])
+def load(name: str, folder: Path) -> Iterator[None]:
+    """Other work on this machine, for as long as the context lasts."""
+    (folder / "source.cpp").write_text(SOURCE, encoding="utf-8")
+    command, count = LOADS[name]
+    started = [subprocess.Popen(command, cwd=folder, start_new_session=True) for _ in range(count)]
     try:
         yield
     finally:
-        process.kill()
-        process.wait()
+        for process in started:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def chain(folder: Path, layers: int) -> Path:
@@ -284,12 +309,11 @@ def chain(folder: Path, layers: int) -> Path:
 
 def compared(out: Path, run: Run, row: str, other: str) -> tuple[float, str]:
     """What rtbench says of two rows, of which it compares each with the fastest one only."""
+    if any(each.latency and each.latency.disturbed for each in run.rows if each.id in (row, other)):
+        return float("nan"), "not comparable"
     blocks = read_blocks(out)
     own, others = ({block.round: block.ms for block in blocks[each]} for each in (row, other))
-    processes = {block.round: block.process for block in blocks[row]}
-    seen = [each.conditions for each in run.rows if each.id in (row, other) and each.conditions]
-    disturbed = any(disturbances(each, cores=run.environment.cores, threads=THREADS) for each in seen)
-    ratio, _, verdict = compare_rounds(own, others, processes, DISTURBED_QUANTILE if disturbed else 0.5)
+    ratio, _, verdict = compare_rounds(own, others, {block.round: block.process for block in blocks[row]})
     return ratio, verdict
 
 
@@ -297,40 +321,66 @@ def differences(bench: Bench) -> Table:
     table = Table("Differences: the same artifact twice, and one with 5 % more work")
     plain, more, again = chain(bench.folder, 20), chain(bench.folder, 21), bench.folder / "again.onnx"
     shutil.copy(plain, again)
-    for busy in (False, True):
-        claimed = found = flagged = 0
-        apart, slower = [], []
-        with neighbour() if busy else nullcontext():
-            for _ in range(COMPARISONS):
-                out = bench.out()
-                bench.rtbench("compare", plain, again, more, "--runs", "200", "--limit", "1", "--out", out)
-                run = read_run(out)
-                ratio, verdict = compared(out, run, "chain20/ort/fp32", "again/ort/fp32")
-                claimed += verdict != "no difference shown"
-                apart.append(abs(ratio - 1))
-                ratio, verdict = compared(out, run, "chain20/ort/fp32", "chain21/ort/fp32")
-                found += verdict == "faster"
-                slower.append(ratio)
-                flagged += sum(not row.latency.stable for row in run.rows if row.latency)
-        where = " beside a busy neighbour" if busy else ""
+    verdicts: dict[str, list[tuple[float, str]]] = {"again": [], "chain21": []}
+    repeated = 0
+    for _ in range(COMPARISONS):
+        out = bench.out()
+        bench.rtbench("compare", plain, again, more, "--runs", "200", "--limit", "1", "--out", out)
+        run = read_run(out)
+        repeated += sum(block.attempt > 0 for block in every_block(out) if block.row == "chain20/ort/fp32")
+        for name, found in verdicts.items():
+            found.append(compared(out, run, "chain20/ort/fp32", f"{name}/ort/fp32"))
+    same, slower = verdicts["again"], verdicts["chain21"]
+    apart = [abs(ratio - 1) for ratio, verdict in same if verdict != "not comparable"]
+    claimed = sum(verdict in ("faster", "slower") for _, verdict in same)
+    found = sum(verdict == "faster" for _, verdict in slower)
+    ratios = [ratio for ratio, verdict in slower if verdict != "not comparable"]
+    table.add(
+        f"A/A: a difference claimed, in {COMPARISONS} comparisons of 200 runs",
+        f"{claimed} (apart by {statistics.median(apart):.2%}, at most {max(apart):.2%})",
+        "at most 4",
+        claimed <= 4,
+    )
+    table.add(
+        f"A/B: 5 % more work found, in {COMPARISONS} comparisons of 200 runs",
+        f"{found} (measured {statistics.median(ratios):.3f}x, {min(ratios):.3f} to {max(ratios):.3f})",
+        "at least 36",
+        found >= 36,
+    )
+    table.add("not comparable", f"{len(same) - len(apart)} of {COMPARISONS}", "", None)
+    table.add("rounds repeated", f"{repeated} of {20 * COMPARISONS}", "", None)
+    return table
+
+
+def loads(bench: Bench) -> Table:
+    """Speed-ups of ort/int8 over torch/fp32 beside other work; none may exclude what is measured on a quiet machine."""
+    table = Table("Other work on the machine: ort/int8 over torch/fp32")
+    small = bench.folder / "small"
+    bench.rtbench("export", bench.folder / "resnet18.pt", "--out", small, "--input-size", "64", "--precisions", "int8")
+    found: dict[str, list[Comparison]] = {}
+    for name in LOADS:
+        with load(name, bench.folder):
+            for _ in range(LOADED):
+                run = bench.compare(
+                    small,
+                    *("--runtimes", "torch,ort", "--precisions", "fp32,int8", "--runs", "60", "--patience", "5"),
+                )
+                both = [each for each in run.comparisons if (each.row, each.to) == ("ort/int8", "torch/fp32")]
+                found.setdefault(name, []).extend(both)
+        print(name, [each.ratio for each in found[name]], file=sys.stderr, flush=True)
+    quiet = statistics.median(each.ratio for each in found["nothing"])
+    for name, comparisons in found.items():
+        ratios = [each.ratio for each in comparisons]
+        middle = f"{statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else "-"
+        intervals = [each.ci95 for each in comparisons if each.ci95]
+        wrong = sum(not low <= quiet <= high for low, high in intervals)
+        promised = "" if name == "nothing" else "0"
+        table.add(f"beside {name}: compared, and the speed-up", f"{len(ratios)} of {LOADED}: {middle}", "", None)
         table.add(
-            f"A/A{where}: a difference claimed, in {COMPARISONS} comparisons of 200 runs",
-            f"{claimed} (apart by {statistics.median(apart):.2%}, at most {max(apart):.2%})",
-            "at most 4",
-            claimed <= 4,
-        )
-        table.add(
-            f"A/B{where}: 5 % more work found, in {COMPARISONS} comparisons of 200 runs",
-            f"{found} (measured {statistics.median(slower):.3f}x, {min(slower):.3f} to {max(slower):.3f})",
-            "at least 36",
-            found >= 36,
-        )
-        rows = 3 * COMPARISONS
-        table.add(
-            f"rows flagged unstable{where}",
-            f"{flagged} of {rows}",
-            "nine in ten" if busy else "",
-            flagged >= 0.9 * rows if busy else None,
+            f"beside {name}: intervals that exclude {quiet:.2f}x",
+            f"{wrong} of {len(intervals)}",
+            promised,
+            wrong == 0 if promised else None,
         )
     return table
 
@@ -357,7 +407,7 @@ def isolation(bench: Bench) -> Table:
         bad = next(row for row in run.rows if row.model == "victim")
         holds, said = bad.status == "failed", []
         for row in others:
-            holds &= row.latency.verdict == row.p10.verdict == "no difference shown"
+            holds &= row.latency.verdict == "no difference shown"
             low, high = row.latency.ci95 or (float("nan"), float("nan"))
             said.append(f"{row.latency.before:.3f} to {row.latency.after:.3f} ms [{low:+.1%}, {high:+.1%}]")
         reason = (bad.reason or "").partition(";")[0]
@@ -365,7 +415,7 @@ def isolation(bench: Bench) -> Table:
     return table
 
 
-PARTS = {part.__name__: part for part in (overhead, mlperf, differences, isolation)}
+PARTS = {part.__name__: part for part in (overhead, mlperf, differences, loads, isolation)}
 
 
 def main() -> None:
