@@ -144,6 +144,7 @@ class AnswerOptions(Options):
 class AgainstOptions(Options):
     """Which earlier run's artifacts are timed in the same rounds."""
 
+    keep_artifacts: bool = option("Keep every artifact in the run directory, for a later --against.", False)
     against: Path | None = option("Time an earlier run's artifacts again, in the same rounds.", metavar="RUN")
     against_python: Path | None = option(
         "Interpreter of another environment to run those with, for another version of a runtime.", metavar="PYTHON"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from rtbench.records.run import Against, AgainstRow, Row, Run
 from rtbench.runs.directory import RunDirectory
 from rtbench.runs.result import read_run
 
+ARTIFACTS = "artifacts"
 PREFIX = "against/"
 """Before the ids of these rows, in `samples.csv` and the logs."""
 
@@ -33,38 +35,57 @@ class Earlier:
     artifacts: dict[str, Artifact | str]
 
 
+def keep_artifacts(rows: Sequence[PlannedRow], directory: RunDirectory) -> None:
+    """A copy of every row's artifact in the run directory, for a later run to be compared with."""
+    for row in rows:
+        if row.record.artifact:
+            _keep(row.record.artifact, Path(row.record.artifact.path), directory.path / ARTIFACTS)
+
+
 def hold_artifacts(path: Path, directory: RunDirectory) -> Earlier:
-    """Take hold of what an earlier run measured, under `against` of the run directory, before anything is exported.
+    """Take hold of what an earlier run measured, before anything is exported: its artifacts, from where it kept them
+    or from where it found them.
 
     UsageError where nothing of it is there as it was, by its hash.
     """
     run = read_run(path)
-    held = {row.id: _hold(row, directory.held) for row in run.rows if row.status == "ok"}
+    held = {row.id: _hold(row, path, directory.held) for row in run.rows if row.status == "ok"}
     if not any(isinstance(each, Artifact) for each in held.values()):
         why = next((each for each in held.values() if isinstance(each, str)), "no row of it was measured")
-        raise UsageError(f"nothing of {path} can be timed again: {why}", "measure that version again")
+        raise UsageError(f"nothing of {path} can be timed again: {why}", "measure it again with --keep-artifacts")
     return Earlier(run, path, held)
 
 
-def _hold(row: Row, folder: Path) -> Artifact | str:
-    assert row.artifact
-    source = Path(row.artifact.path)
-    target = folder / f"{row.artifact.sha256[:12]}-{source.name}"
-    if target.is_file() and artifacts.file_sha256(target) == row.artifact.sha256:
-        return row.artifact.model_copy(update={"path": str(target)})  # held by an interrupted sitting
-    if not source.is_file():
-        return f"its artifact {source} is not there any more"
-    if artifacts.file_sha256(source) != row.artifact.sha256:
-        return f"its artifact {source} has changed since"
+def _hold(row: Row, path: Path, folder: Path) -> Artifact | str:
+    artifact = row.artifact
+    assert artifact
+    source, name = Path(artifact.path), _kept_name(artifact)
+    for found in (folder / name, path / ARTIFACTS / name, source):  # the first: from an interrupted sitting
+        if found.is_file() and artifacts.file_sha256(found) == artifact.sha256:
+            return artifact.model_copy(update={"path": str(_keep(artifact, found, folder))})
+    return f"its artifact {source} {'has changed since' if source.exists() else 'is not there any more'}"
+
+
+def _kept_name(artifact: Artifact) -> str:
+    return f"{artifact.sha256[:12]}-{Path(artifact.path).name}"
+
+
+def _keep(artifact: Artifact, source: Path, folder: Path) -> Path:
+    """The artifact under its hash in `folder`: a copy, or the same file where rtbench made it, which never writes into
+    a file that is there."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = artifacts.external_data(source)
-    for part, held in [(source, target), *((part, folder / part.name) for part in parts)]:
-        if not held.exists():
-            try:
-                os.link(part, held)
-            except OSError:  # another file system
-                shutil.copyfile(part, held)
-    return row.artifact.model_copy(update={"path": str(target)})
+    target = folder / _kept_name(artifact)
+    companions = [(part, folder / part.name) for part in artifacts.external_data(source)]
+    for part, kept in [(source, target), *companions]:
+        if not kept.exists():
+            linked = False
+            if "file" not in artifact.made_from:  # else the user's own, who may write into it
+                with suppress(OSError):  # another file system
+                    os.link(part, kept)
+                    linked = True
+            if not linked:
+                shutil.copyfile(part, kept)
+    return target
 
 
 def plan_earlier(earlier: Earlier, rows: Sequence[PlannedRow], plan: Plan, progress: Progress) -> list[PlannedRow]:

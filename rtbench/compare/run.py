@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timezone
 
-from rtbench.compare.against import PREFIX, Earlier, compare_with, hold_artifacts, plan_earlier
+from rtbench.compare.against import PREFIX, Earlier, compare_with, hold_artifacts, keep_artifacts, plan_earlier
 from rtbench.compare.evaluate import predict_row, score_accuracy
 from rtbench.compare.plan import Plan, PlannedRow, default_choices, plan_rows, prepare_all, require_some_row
 from rtbench.compare.prepared import Prepared, Progress
@@ -41,6 +41,8 @@ def compare(plan: Plan, directory: RunDirectory, progress: Progress) -> Run:
     everything = prepare_all(plan, choices or default_choices(gpu=gpu), progress)
     rows = plan_rows(everything, choices, plan.options.precisions, gpu=gpu)
     before = plan_earlier(earlier, rows, plan, progress) if earlier else []
+    if plan.options.keep_artifacts:
+        keep_artifacts(rows, directory)
     if plan.options.baseline == MEASURED and not any(is_torch_fp32(row.record) for row in rows):
         raise UsageError("there is no torch/fp32 row to be the measured baseline", "add torch to --runtimes")
     run = Run(

@@ -75,7 +75,7 @@ class RunDirectory:
         """Take back what was made, for a comparison that never came to measuring."""
         if self._resumed:
             return
-        for folder in (self.logs, self.held):
+        for folder in (self.logs, self.held, self.path / "artifacts"):
             shutil.rmtree(folder, ignore_errors=True)
         (self.path / COMMAND).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # another run lies there by now
