@@ -1,11 +1,10 @@
-"""The examples of docs/ci.md, run: their own commands, in a repository whose model did or did not get slower."""
+"""The examples of docs/ci.md, run: their own commands, on main and then on a change that did or did not get slower."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,31 +13,18 @@ import pytest
 import yaml
 from conftest import write_images
 
-pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="the examples need git")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "ci.md"
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-@pytest.fixture(params=[1.0, 1.1], ids=["unchanged", "a tenth slower"])
-def repository(request, tmp_path) -> tuple[Path, float]:
-    """A clone with a branch whose model is `slower` than that of origin's main."""
-    origin, clone = tmp_path / "origin", tmp_path / "clone"
-
-    def git(*arguments: str | Path, cwd: Path) -> None:
-        identity = ("-c", "user.name=someone", "-c", "user.email=someone@example.org")
-        subprocess.run(["git", *identity, *map(str, arguments)], cwd=cwd, check=True, capture_output=True)
-
-    origin.mkdir()
-    git("init", "--initial-branch=main", cwd=origin)
-    write_model(origin, 1.0)
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """The working tree of a CI job, with a scripted model and photos."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
     for label in range(3):
-        write_images(origin / "photos" / str(label), 2)
-    git("add", "-A", cwd=origin)
-    git("commit", "-m", "model", cwd=origin)
-    git("clone", origin, clone, cwd=tmp_path)
-    git("checkout", "-b", "change", cwd=clone)
-    write_model(clone, request.param)
-    return clone, request.param
+        write_images(folder / "photos" / str(label), 2)
+    return folder
 
 
 def write_model(folder: Path, slower: float) -> None:
@@ -64,28 +50,38 @@ def run(script: str, folder: Path, image_cache: Path, **variables: str) -> subpr
     )
 
 
-def test_github_actions(repository, image_cache):
-    folder, slower = repository
+@pytest.mark.parametrize("slower", [1.0, 1.1], ids=["unchanged", "a tenth slower"])
+def test_github_actions(checkout, image_cache, slower):
     job = yaml.safe_load(EXAMPLES[0])["jobs"]["compare"]
-    steps = [step for step in job["steps"] if "run" in step and step["name"] != "Install"]
-    assert [step.get("shell") for step in steps] == [None, "bash"]
-    summary = folder.parent / "summary.md"
-    variables = {"DATA": job["env"]["DATA"], "GITHUB_BASE_REF": "main", "GITHUB_STEP_SUMMARY": str(summary)}
-    measured = run(steps[0]["run"], folder, image_cache, **variables)
-    assert measured.returncode == 0, measured.stderr
-    gate = run(steps[1]["run"], folder, image_cache, **variables)
+    steps = {step["name"]: step for step in job["steps"] if "run" in step}
+    compare, keep = steps["Compare with it"], steps["This is the last good run now"]
+    assert compare["shell"] == "bash"
+    summary = checkout.parent / "summary.md"
+    variables = {"DATA": job["env"]["DATA"], "GITHUB_STEP_SUMMARY": str(summary)}
+    write_model(checkout, 1.0)
+    for step in (compare, keep):
+        done = run(step["run"], checkout, image_cache, **variables)
+        assert done.returncode == 0, done.stderr
+    assert (checkout / "runs" / "good" / "result.json").exists()
+    write_model(checkout, slower)
+    gate = run(compare["run"], checkout, image_cache, **variables)
     assert gate.returncode == int(slower > 1), gate.stderr
-    assert ("latency is worse by at least" in gate.stderr) == (slower > 1)
+    assert ("Gate: FAIL" in gate.stdout, "Gate: PASS" in gate.stdout) == (slower > 1, slower == 1)
     assert "### rtbench: model" in summary.read_text()
     assert "| `fake/fp32` | latency |" in summary.read_text()
 
 
-def test_gitlab(repository, image_cache):
-    folder, slower = repository
+@pytest.mark.parametrize("slower", [1.0, 1.1], ids=["unchanged", "a tenth slower"])
+def test_gitlab(checkout, image_cache, slower):
     job = yaml.safe_load(EXAMPLES[1])["compare"]
     script = "\n".join(job["script"])
-    variables = {"DATA": job["variables"]["DATA"], "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main"}
-    done = run(script, folder, image_cache, **variables)
+    variables = {"DATA": job["variables"]["DATA"], "CI_DEFAULT_BRANCH": "main"}
+    write_model(checkout, 1.0)
+    done = run(script, checkout, image_cache, CI_COMMIT_BRANCH="main", **variables)
+    assert done.returncode == 0, done.stderr
+    assert (checkout / "runs" / "good" / "result.json").exists()
+    write_model(checkout, slower)
+    done = run(script, checkout, image_cache, CI_COMMIT_BRANCH="change", **variables)
     assert done.returncode == int(slower > 1), done.stderr
-    assert (folder / "runs" / "report.md").exists()
-    assert ("latency is worse by at least" in done.stderr) == (slower > 1)
+    assert ("FAIL latency:3%: fake/fp32" in done.stdout) == (slower > 1)
+    assert ("Gate: FAIL" in done.stdout, "Gate: PASS" in done.stdout) == (slower > 1, slower == 1)
