@@ -370,7 +370,18 @@ def loads(bench: Bench) -> Table:
             for _ in range(LOADED):
                 run = bench.compare(
                     small,
-                    *("--runtimes", "torch,ort", "--precisions", "fp32,int8", "--runs", "60", "--patience", "3"),
+                    *(
+                        "--runtimes",
+                        "torch,ort",
+                        "--precisions",
+                        "fp32,int8",
+                        "--runs",
+                        "40",
+                        "--warmup",
+                        "5",
+                        "--patience",
+                        "2",
+                    ),
                 )
                 both = [each for each in run.comparisons if (each.row, each.to) == ("ort/int8", "torch/fp32")]
                 found.setdefault(name, []).extend(both)
