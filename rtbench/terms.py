@@ -15,4 +15,6 @@ Library = Literal["tensorrt", "tensorrt_rtx"]
 DiffFormat = Literal["table", "markdown", "json"]
 HistoryFormat = Literal["table", "html", "json"]
 Loudness = Literal["quiet", "normal", "verbose"]
+WAITING = "waiting for"
+"""How the name of a phase begins in which rtbench waits for others, which is told in pipes too."""
 Triple = tuple[float, float, float]

@@ -1,4 +1,5 @@
-"""Progress of long work on stderr: a bar on a terminal, lines where the user asked for them, else silence."""
+"""Progress of long work on stderr: a bar on a terminal, lines where the user asked for them, else a line only where
+rtbench waits for others."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from rtbench.terms import Loudness
+from rtbench.terms import WAITING, Loudness
 
 
 class ProgressBar:
@@ -18,6 +19,7 @@ class ProgressBar:
     def __init__(self, loudness: Loudness = "normal") -> None:
         self._console = Console(stderr=True, highlight=False)
         self._verbose = loudness == "verbose"
+        self._piped = loudness == "normal" and not sys.stderr.isatty()
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
@@ -38,6 +40,8 @@ class ProgressBar:
                 self._progress.remove_task(task)
             self._task = self._progress.add_task(phase)
             self._phase, self._began = phase, time.monotonic()
+            if self._piped and phase.startswith(WAITING):
+                self._console.print(phase, markup=False, soft_wrap=True)
         self._done = done
         self._progress.update(self._task, completed=done, total=total)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rtbench.compare.prepared import Progress
 from rtbench.measure.conditions import Judge
 from rtbench.measure.monitor import Monitor
+from rtbench.terms import WAITING
 
 
 class Patience:
@@ -13,6 +14,7 @@ class Patience:
     def __init__(self, seconds: float, monitor: Monitor, judge: Judge, progress: Progress) -> None:
         self._seconds, self._monitor, self._judge, self._progress = seconds, monitor, judge, progress
         self._spent = 0.0
+        self._told: dict[tuple[str, str], str] = {}
 
     def spend(self, seconds: float) -> None:
         """Count what repeating a disturbed round has taken."""
@@ -28,5 +30,6 @@ class Patience:
                 return True
             whom = f"{busiest}, which keeps {max(seen.other_s, 0) / seen.wall_s:.1f} of {self._judge.cores} cores busy"
             what = {"other processes": whom, "steal": "the host of this virtual machine, which takes cores away"}
-            self._progress(f"waiting for {what.get(disturbance, disturbance)}", int(self._spent), int(self._seconds))
+            phase = self._told.setdefault((disturbance, busiest), f"{WAITING} {what.get(disturbance, disturbance)}")
+            self._progress(phase, int(self._spent), int(self._seconds))
         return False
