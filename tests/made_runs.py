@@ -14,6 +14,8 @@ from rtbench.records.model import Artifact, Model
 from rtbench.records.run import Dataset, Environment, Row, Run, Scores
 from rtbench.report.evidence import read_evidence
 from rtbench.report.html import render_html
+from rtbench.review.diff import RowChange, diff
+from rtbench.review.sides import read_side
 from rtbench.runs.csv_lines import file_name
 from rtbench.runs.directory import RunDirectory
 from rtbench.runs.result import read_run
@@ -23,6 +25,8 @@ from rtbench.stats import compare_rounds, mcnemar_test, paired_interval, summari
 IMAGES = 400
 LABELS = [index // 40 for index in range(IMAGES)]
 ROUNDS, RUNS_A_ROUND, PROCESSES = 20, 25, 5
+SLOWER = 1.25
+"""Past what two runs of the same thing are held to differ by, for several rows together."""
 SIZES = {"fp32": 46_800_000, "fp16": 23_400_000, "int8": 11_800_000}
 
 
@@ -39,12 +43,12 @@ def made_blocks(row: str, position: int, mean_ms: float, seed: int, drift: float
             Block(
                 row,
                 number,
+                0,
                 number * PROCESSES // ROUNDS,
                 position,
                 starts,
                 durations,
                 np.full(RUNS_A_ROUND, np.nan),
-                yardstick_ms=0.63,
             )
         )
     return blocks
@@ -104,7 +108,6 @@ def made_row(row: str, mean_ms: float, wrong: Sequence[int], *, drift: float = 0
                 throttled_s=0,
                 cpu_mhz=(2400, 2600),
                 temperature_c=None,
-                yardstick_ms=(0.61, 0.66),
                 gpu=None,
             ),
             "accuracy": Accuracy(
@@ -262,6 +265,15 @@ def write_run(
         file.parent.mkdir(exist_ok=True)
         lines = [f"{label}/{index}.png,{label},{classes[index]},11" for index, label in enumerate(LABELS)]
         file.write_text("\n".join(["file,label,top1,top2", *lines]) + "\n")
+
+
+def rewrite(folder: Path, **changes: object) -> None:
+    run = read_run(folder).model_copy(update=changes)
+    (folder / "result.json").write_text(run.model_dump_json())
+
+
+def changed(before: Path, after: Path) -> dict[str, RowChange]:
+    return {row.id: row for row in diff(read_side(before), read_side(after)).rows}
 
 
 def write_page(folder: Path) -> Path:

@@ -20,7 +20,7 @@ import pytest
 from rtbench.measure.rounds import Block
 from rtbench.records.run import Run
 from rtbench.runs.result import read_run
-from rtbench.runs.samples import read_blocks, read_samples
+from rtbench.runs.samples import every_block, read_blocks, read_samples
 from rtbench.stats import mean_interval
 
 
@@ -111,6 +111,7 @@ def test_one_bad_row_hides_no_other(compare, tmp_path, fault, status, words):
 def test_a_worker_killed_from_outside_while_it_waits_is_its_own_rows_failure(tmp_path, ten_classes):
     well, bad = (write_fake(tmp_path, name, latency_ms=[]) for name in ("well", "bad"))
     arguments = [well, bad, "--data", ten_classes, "--out", tmp_path / "run", "--runs", "5000", "--processes", "1"]
+    arguments += ["--patience", "0"]
     process = subprocess.Popen(
         [sys.executable, "-m", "rtbench", "compare", *map(str, arguments), "--cache-dir", str(tmp_path / "cache")],
         cwd=tmp_path,
@@ -135,7 +136,9 @@ def test_a_worker_killed_from_outside_while_it_waits_is_its_own_rows_failure(tmp
     whole, broken = read_run(tmp_path / "run").rows
     assert (broken.status, "was killed by SIGKILL" in (broken.reason or "")) == ("failed", True)
     assert whole.latency is not None
-    assert (whole.status, whole.latency.runs) == ("ok", 5000)
+    assert whole.status == "ok"
+    blocks = [block for block in every_block(tmp_path / "run") if block.row == whole.id]
+    assert sum(len(block.durations_ns) for block in blocks) == 5000  # of which this machine may have disturbed some
 
 
 def test_noise_beyond_the_models_own_spread_is_invalid(compare, tmp_path):
@@ -276,6 +279,7 @@ def test_every_file_of_the_run_directory_says_the_same(compare, rtbench, tmp_pat
 def test_ctrl_c_keeps_what_was_measured(tmp_path, ten_classes):
     path = write_fake(tmp_path, "slow", latency_ms=[])  # by the real clock, and so many runs that it lasts
     arguments = ["compare", path, "--data", ten_classes, "--out", tmp_path / "run", "--runs", "100000000"]
+    arguments += ["--patience", "0"]
     process = subprocess.Popen(
         [sys.executable, "-m", "rtbench", *map(str, arguments), "--cache-dir", str(tmp_path / "cache")],
         cwd=tmp_path,

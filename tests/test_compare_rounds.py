@@ -96,26 +96,6 @@ def test_where_processes_do_not_differ_rounds_are_taken_together() -> None:
     assert compare_rounds(alike, slower, processes) == (1.5, (1.5, 1.5), "faster")
 
 
-def test_a_low_quantile_compares_rows_that_a_neighbour_disturbs() -> None:
-    """Between a third and two thirds of the runs take twice as long, in one row as in the other by chance."""
-    generator = np.random.default_rng(19)
-    medians, deciles = [], []
-    for _ in range(100):
-        own, other = (
-            rounds_of(
-                level
-                * (1 + (generator.random((20, 10)) < generator.uniform(1 / 3, 2 / 3, (20, 1))))
-                * np.exp(generator.normal(0, 0.005, (20, 10)))
-            )
-            for level in (10, 10.5)
-        )
-        processes = {number: number // 4 for number in range(20)}
-        medians.append(compare_rounds(own, other, processes)[2])
-        deciles.append(compare_rounds(own, other, processes, quantile=0.1)[2])
-    assert medians.count("faster") < 20
-    assert deciles.count("faster") >= 90
-
-
 @pytest.mark.parametrize(("spread", "tells"), [(0.0, True), (0.003, True), (0.01, True), (0.04, False)])
 def test_what_differs_from_process_to_process_is_no_difference_between_rows(spread: float, tells: bool) -> None:
     generator = np.random.default_rng(17)

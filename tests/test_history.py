@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
-from made_runs import write_usual_run
+from made_runs import rewrite, write_usual_run
 from rich.console import Console
 
 from rtbench.errors import UsageError
+from rtbench.records.run import Cpu
 from rtbench.report.trends import render_history
 from rtbench.review.history import INDEX, History, history
 from rtbench.runs.result import read_run
@@ -33,7 +34,7 @@ def marks(found: History) -> dict[str, dict[str, bool]]:
 
 def test_changes_are_marked_where_they_happened(folder):
     found = history(folder)
-    assert marks(found) == {"run-1": {}, "run-2": {}, "run-3": {"latency": False, "p10": False}}
+    assert marks(found) == {"run-1": {}, "run-2": {}, "run-3": {"latency": False}}
     change = next(each.change for each in found.points if each.run == "run-3" and each.row == "ort/int8")
     before, after = (
         next(row.latency.p50_ms for row in read_run(folder / run).rows if row.id == "ort/int8")
@@ -59,6 +60,16 @@ def test_runs_of_other_machines_and_models_are_not_compared(folder):
     environment = run.environment.model_copy(update={"threads": 1})
     (folder / "run-3" / "result.json").write_text(run.model_copy(update={"environment": environment}).model_dump_json())
     assert marks(history(folder))["run-3"] == {}
+
+
+def test_runs_of_cpus_of_one_name_are_not_compared(folder):
+    """The same name, cores and threads, and another model of CPU."""
+    for run, model in (("run-2", "1"), ("run-3", "17")):
+        cpu = Cpu(vendor="AuthenticAMD", family="25", model=model, stepping="1", microcode=None, flags=[])
+        rewrite(folder / run, environment=read_run(folder / run).environment.model_copy(update={"cpu_details": cpu}))
+    found = history(folder)
+    assert marks(found)["run-3"] == {}
+    assert len({point.machine for point in found.points}) == 3
 
 
 def test_what_is_no_run_is_skipped_and_said(folder):
@@ -93,7 +104,7 @@ def test_a_damaged_index_is_done_without(folder, damage):
         (folder / INDEX).write_bytes(b"no database" * 100)
     else:
         (folder / INDEX).mkdir()
-    assert marks(history(folder))["run-3"] == {"latency": False, "p10": False}
+    assert marks(history(folder))["run-3"] == {"latency": False}
 
 
 def test_a_folder_without_runs_is_told(tmp_path, rtbench):

@@ -9,7 +9,15 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from rtbench.measure.latency import WARMUP_LEAST_WINDOWS, WARMUP_MOST_RUNS, WARMUP_WINDOW, Timed, has_settled, time_block, warm_up
+from rtbench.measure.latency import (
+    WARMUP_LEAST_WINDOWS,
+    WARMUP_MOST_RUNS,
+    WARMUP_WINDOW,
+    Timed,
+    has_settled,
+    time_block,
+    warm_up,
+)
 from rtbench.measure.rounds import BLOCK_RUNS, Block, Round, Schedule, block_sizes, measure_rounds
 
 MANY = [*range(1, 700), 999, 1000, 1001, 2500, 9999, 100_000]

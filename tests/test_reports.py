@@ -9,7 +9,7 @@ import re
 
 import pytest
 from conftest import GOLDEN
-from made_runs import made_row, made_run, usual_rows
+from made_runs import made_row, made_run
 from rich.console import Console
 
 from rtbench.records.run import Run
@@ -19,7 +19,8 @@ from rtbench.report.markdown import render_markdown
 from rtbench.report.table import render_table
 from rtbench.report.tidy_csv import render_csv
 from rtbench.runs.result import read_run
-from rtbench.scores.answer import answer, pareto_front, rule
+from rtbench.scores.answer import describe, pareto_front
+from rtbench.scores.recommendation import recommendation
 
 RUN = GOLDEN / "run"
 
@@ -118,30 +119,30 @@ def test_markdown_escapes_what_a_name_may_hold(run):
     assert heading == r"### rtbench: a\|b &lt;i>\*\`torch/fp32#<!-- -->2\` \[x\](http://e.vil) next"
 
 
-def test_the_answer_loses_at_most_a_point_and_is_the_fastest_of_those(run):
-    assert answer(run).startswith("Ship ort/int8: 3.3x faster than torch/fp32, accuracy -0.5 points")
-    rows = usual_rows()
-    mean, wrong, _ = rows["ort/int8"]
-    worse = made_row("ort/int8", mean, [*wrong, 1, 2, 3, 4, 5])
-    changed = [run.rows[0], run.rows[1], worse]
-    assert answer(run.model_copy(update={"rows": changed})).startswith("Ship ort/fp32: ")
-
-
 def test_the_front_is_what_no_row_beats_in_both(run):
     assert [row.id for row in pareto_front(run)] == ["ort/int8", "ort/fp32"]
 
 
-def test_the_answer_says_when_there_is_none(run):
-    rows = [row for row in run.rows if row.status != "ok"]
-    assert answer(run.model_copy(update={"rows": rows})).startswith("Nothing to ship")
-    assert rule(run.model_copy(update={"rows": rows})) == ""
+def test_every_format_gives_the_same_answer_and_marks_the_row(run):
+    rows = {row.id: row for row in run.rows}
+    fidelity = rows["ort/fp32"].fidelity.model_copy(update={"relative_error": 1e-6})
+    same = rows["ort/fp32"].model_copy(update={"fidelity": fidelity})
+    shipping = run.model_copy(update={"rows": [rows["torch/fp32"], same]})
+    found = recommendation(shipping)
+    assert found.row == "ort/fp32"
+    assert found.reason in " ".join(printed(render_table(shipping), 400).split())
+    assert "> ort/fp32" in printed(render_table(shipping), 160)
+    assert found.reason.replace("[", "\\[").replace("]", "\\]") in render_markdown(shipping)
+    assert "| **ship** `ort/fp32` |" in render_markdown(shipping)
+    page = render_html(shipping, Evidence())
+    assert found.reason in page
+    assert '<tr class="ok shipped" data-row="ort/fp32">' in page
 
 
 def test_random_weights_say_nothing_of_accuracy(run):
     model = run.model.model_copy(update={"random_weights": True})
     changed = run.model_copy(update={"models": [model]})
-    assert "accuracy" not in answer(changed).split(";")[0]
-    assert "random" in rule(changed)
+    assert "random weights say nothing of accuracy" in recommendation(changed).reason
     assert 'id="stages"' not in render_html(changed, Evidence())
 
 
@@ -159,7 +160,7 @@ def test_sizes_are_said_in_words(share, words):
     torch, small = made_row("torch/fp32", 20, []), made_row("ort/int8", 6, [])
     size = round(share * torch.artifact.size_bytes)
     small = small.model_copy(update={"artifact": small.artifact.model_copy(update={"size_bytes": size})})
-    assert words in answer(made_run([torch, small]))
+    assert words in describe(made_run([torch, small]), small)
 
 
 def test_output_that_cannot_be_written_is_told(rtbench, tmp_path):

@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import GOLDEN
 from full_run import a_run
 
 from rtbench.errors import UsageError
+from rtbench.records.measurement import Comparison, Conditions
+from rtbench.records.run import Run
 from rtbench.runs.directory import RunDirectory
 from rtbench.runs.result import read_run
 
@@ -44,7 +47,7 @@ def test_a_run_without_dataset_baseline_and_gpu_comes_back_too(directory: RunDir
 def test_result_json_says_which_model_and_which_schema(directory: RunDirectory) -> None:
     directory.save(a_run())
     result = saved(directory)
-    assert result["schema_version"] == 1
+    assert result["schema_version"] == 2
     assert result["model"] == result["models"][0]
     assert result["model"]["name"] == "modèle"
     assert [row["id"] for row in result["rows"]] == ["ort:cpu/int8", "trt/fp16"]
@@ -73,7 +76,7 @@ def damaged(text: str) -> dict[str, bytes]:
         "no JSON": b"hello",
         "a list": b"[]",
         "null": b"null",
-        "other schema": dump(schema_version=2),
+        "other schema": dump(schema_version=3),
         "no date": json.dumps({key: value for key, value in result.items() if key != "created"}).encode(),
         "no rows": json.dumps(without_rows).encode(),
         "unknown field": dump(colour="red"),
@@ -90,6 +93,31 @@ def test_a_damaged_result_is_told_in_a_sentence_that_names_it(directory: RunDire
         read_run(directory.path)
     assert str(path) in caught.value.message
     assert caught.value.remedy
+
+
+def test_a_result_of_the_first_schema_is_read_without_what_is_gone(tmp_path: Path) -> None:
+    """As its first version wrote it, and as its last did, which had a yardstick."""
+    first = json.loads((GOLDEN / "first-result.json").read_text())
+    assert first["schema_version"] == 1
+    usual = {"other_cores": 0.1, "stolen_cores": 0.0, "throttled_s": 0.0, "cpu_mhz": None, "temperature_c": 50.0}
+    last = json.loads(json.dumps(first))
+    for row in last["rows"]:
+        row["conditions"] = row["latency"] and usual | {"yardstick_ms": [0.6, 0.7], "gpu": None}
+    pair = {"row": first["rows"][0]["id"], "to": first["rows"][1]["id"], "ratio": 2.0, "ci95": [1.9, 2.1]}
+    last["comparisons"] = [pair | {"verdict": "faster", "quantile": 0.1}]
+    for written in (first, last):
+        (tmp_path / "result.json").write_text(json.dumps(written))
+        run = read_run(tmp_path)
+        assert run.schema_version == 2
+        for row, old in zip(run.rows, written["rows"], strict=True):
+            assert (row.id, row.status) == (old["id"], old["status"])
+            if row.latency:
+                assert row.latency.p50_ms == old["latency"]["p50_ms"]
+                assert (row.latency.disturbed_rounds, row.latency.disturbed) == (0, None)
+        assert Run.model_validate_json(run.model_dump_json()) == run
+    assert run.comparisons == [Comparison(**pair, verdict="faster")]
+    found = [row.conditions for row in run.rows if row.conditions]
+    assert found == [Conditions(**usual, gpu=None)] * sum(row.latency is not None for row in run.rows) != []
 
 
 def test_what_is_wrong_deep_down_is_named(directory: RunDirectory) -> None:

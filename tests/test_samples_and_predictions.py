@@ -9,6 +9,7 @@ import pytest
 
 from rtbench.errors import UsageError
 from rtbench.measure.accuracy import Predictions
+from rtbench.measure.conditions import Seen
 from rtbench.measure.rounds import Block
 from rtbench.runs.directory import RunDirectory
 from rtbench.runs.samples import read_blocks, read_samples
@@ -24,41 +25,37 @@ def test_samples_come_back_as_they_were(directory: RunDirectory) -> None:
             starts = np.sort(generator.integers(2**53, 2**62, 3 + number % 2))  # past what a double holds exactly
             durations = generator.integers(1, 10**9, 3 + number % 2)
             on_device = np.where(durations % 2, np.nan, durations / 1e6)
-            yardstick = float("nan") if number == 2 else 0.1 + number / 7
-            directory.append_samples(Block(row, number, number // 2, position, starts, durations, on_device, yardstick))
+            block = Block(row, number, 0, number // 2, position, starts, durations, on_device)
+            directory.append_samples(block)
             written[row].append(durations)
             lines += [
-                (
-                    row,
-                    number,
-                    number // 2,
-                    position,
-                    int(s),
-                    int(d),
-                    *("" if x != x else repr(x) for x in (m, yardstick)),
-                )
+                (row, number, 0, number // 2, position, int(s), int(d), "" if m != m else repr(m), "")
                 for s, d, m in zip(starts, durations, on_device.tolist(), strict=True)
             ]
     read = read_samples(directory.path)
     assert set(read) == set(rows)
     again = read_blocks(directory.path)[rows[0]]
     assert [block.process for block in again] == [0, 0, 1, 1]
-    np.testing.assert_array_equal([block.yardstick_ms for block in again], [0.1, 0.1 + 1 / 7, np.nan, 0.1 + 3 / 7])
     for row in rows:
         assert len(read[row]) == 4
         for before, after in zip(written[row], read[row], strict=True):
             np.testing.assert_allclose(after, before / 1e6, rtol=1e-15)
     with (directory.path / "samples.csv").open(newline="") as file:
         header, *table = csv.reader(file)
-    assert header == ["row", "round", "process", "position", "start_ns", "duration_ns", "device_ms", "yardstick_ms"]
+    assert header == [
+        *("row", "round", "attempt", "process", "position", "start_ns", "duration_ns", "device_ms", "disturbed")
+    ]
     assert [(row, *map(int, rest), *last) for row, *rest, last in [(*line[:-2], line[-2:]) for line in table]] == lines
 
 
 def test_a_row_that_missed_a_round_keeps_the_others(directory: RunDirectory) -> None:
     for number in (0, 2):
-        block = Block("a/ort/fp32", number, 0, 0, np.array([1, 2]), np.array([10**6, number]), np.full(2, np.nan))
+        block = Block("a/ort/fp32", number, 0, 0, 0, np.array([1, 2]), np.array([10**6, number]), np.full(2, np.nan))
         directory.append_samples(block)
     assert [list(samples) for samples in read_samples(directory.path)["a/ort/fp32"]] == [[1.0, 0.0], [1.0, 2e-6]]
+
+
+SEEN = Seen(0.25, 0.1, 0.01, 0.02, 0.0, cpu_mhz=2399.5, temperature_c=61.0)
 
 
 def blocks(count: int) -> list[Block]:
@@ -69,10 +66,12 @@ def blocks(count: int) -> list[Block]:
             number // 2,
             0,
             0,
+            0,
             np.arange(4) + 10 * number,
             generator.integers(1, 10**6, 4),
             np.array([0.1, np.nan, 1 / 3, 2e-9]) if number % 2 else np.full(4, np.nan),
-            number / 3 if number else float("nan"),
+            seen=SEEN if number == 2 else None,
+            disturbed="other processes" if number == 2 else "",
         )
         for number in range(count)
     ]
@@ -86,7 +85,7 @@ def test_samples_cut_anywhere_come_back_as_whole_blocks(directory: RunDirectory)
     whole = path.read_bytes()
     for keep in [0, 10, *range(60, len(whole), 7), len(whole)]:
         path.write_bytes(whole[:keep])
-        taken = [block for row in directory.take_samples(lambda _: 4).values() for block in row]
+        taken = [block for row in directory.take_samples(lambda _: 4).values() for block in row.values()]
         done = [block for block in written if any(each.starts_ns[0] == block.starts_ns[0] for each in taken)]
         assert len(taken) == len(done)
         for block in written[len(done) :]:  # and it can be gone on with

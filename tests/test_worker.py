@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -54,14 +56,23 @@ class Misbehaving:
     def pid(self):
         return os.getpid()
 
+    def environment(self, name):
+        return os.environ.get(name)
+
+    def spin(self, threads):
+        """Go on computing after the answer, as thread pools do: in C, so that all threads do at once."""
+        for _ in range(threads):
+            forever = ("sha256", b"", b"", 10**9)
+            threading.Thread(target=hashlib.pbkdf2_hmac, args=forever, daemon=True).start()
+
 
 @pytest.fixture
 def start(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     workers = []
 
-    def make(timeout_s=60.0):
-        worker = Worker(HOST, log=tmp_path / "worker.log", timeout_s=timeout_s, threads=1)
+    def make(timeout_s=60.0, python=None):
+        worker = Worker(HOST, log=tmp_path / "worker.log", timeout_s=timeout_s, threads=1, python=python)
         workers.append(worker)
         return worker
 
@@ -119,12 +130,45 @@ def test_a_paused_child_stands_still_until_resumed(start):
     worker = start()
     process = psutil.Process(worker.call("pid"))
     worker.pause()
-    deadline = time.monotonic() + 10
-    while process.status() != psutil.STATUS_STOPPED and time.monotonic() < deadline:
-        time.sleep(0.01)
     assert process.status() == psutil.STATUS_STOPPED
     worker.resume()
     assert worker.call("add", 1) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the clock of another process is Linux's")
+def test_no_thread_runs_on_once_pause_has_returned(start):
+    worker = start()
+    clock = (~worker.pid << 3) | 2
+    worker.call("spin", 2)
+    for _ in range(20):
+        before = time.clock_gettime_ns(clock)
+        while time.clock_gettime_ns(clock) - before < 2_000_000:  # it spins
+            pass
+        worker.pause()
+        stopped = time.clock_gettime_ns(clock)
+        time.sleep(0.01)
+        assert time.clock_gettime_ns(clock) == stopped
+        worker.resume()
+    assert worker.call("add", 1) == 1
+
+
+def test_pausing_a_child_that_has_died_is_no_error(start):
+    worker = start()
+    with pytest.raises(WorkerFailed):
+        worker.call("exit")
+    worker.pause()
+    worker.resume()
+    with pytest.raises(WorkerFailed):
+        worker.call("add", 1)
+
+
+def test_another_interpreter_can_host_it(start, tmp_path):
+    """One in whose environment the answer is another."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexport SOURCE=elsewhere\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    assert start().call("environment", "SOURCE") is None
+    assert start(python=python).call("environment", "SOURCE") == "elsewhere"
 
 
 def test_closing_ends_a_paused_child(start):

@@ -66,16 +66,17 @@ def _hold(row: Row, path: Path, folder: Path) -> Artifact | str:
     return f"its artifact {source} {'has changed since' if source.exists() else 'is not there any more'}"
 
 
-def _kept_name(artifact: Artifact) -> str:
-    return f"{artifact.sha256[:12]}-{Path(artifact.path).name}"
+def _kept_name(artifact: Artifact) -> Path:
+    """Under a folder of its hash, so that external data keeps the name by which the graph knows it."""
+    return Path(artifact.sha256[:16]) / Path(artifact.path).name
 
 
 def _keep(artifact: Artifact, source: Path, folder: Path) -> Path:
     """The artifact under its hash in `folder`: a copy, or the same file where rtbench made it, which never writes into
     a file that is there."""
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / _kept_name(artifact)
-    companions = [(part, folder / part.name) for part in artifacts.external_data(source)]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    companions = [(part, target.parent / part.name) for part in artifacts.external_data(source)]
     for part, kept in [(source, target), *companions]:
         if not kept.exists():
             linked = False

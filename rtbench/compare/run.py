@@ -160,7 +160,7 @@ class _Measuring:
             self._plan.options.trust_pickle,
         )
         row.add_startup(startup)
-        row.scripted = info.scripted
+        row.scripted = getattr(info, "scripted", False)  # an earlier rtbench, by --against-python, has no such field
         if row.record.provider is not None:
             return
         side, classes = prepared.model.preprocessing.input_size, prepared.model.classes

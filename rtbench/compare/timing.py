@@ -80,11 +80,7 @@ class Timing:
                 whole = coming.process != before or coming.process == 0
                 if self._is_enough(whole=whole):
                     return
-            for row in self._live():
-                if number not in row.blocks and self._process.get(row.id) != coming.process:
-                    row.attempt(self.open_row)
-                    row.attempt(self._warm_up)
-                    self._process[row.id] = coming.process
+            self._open(coming.process, [row for row in self._live() if number not in row.blocks])
             before = coming.process
             kept = [row.blocks[number].attempt for row in self._live() if number in row.blocks]
             if len(kept) == len(self._live()):
@@ -92,10 +88,19 @@ class Timing:
             coming = coming._replace(attempt=max(kept, default=0))
             yield coming
             while self._may_repeat(number):
+                self._open(coming.process, self._live())
                 coming = coming._replace(attempt=coming.attempt + 1)
                 start = latency.host_clock()
                 yield coming
                 self._patience.spend((latency.host_clock() - start) / 1e9)
+
+    def _open(self, process: int, rows: Sequence[PlannedRow]) -> None:
+        """See that these rows are open in their process of that number."""
+        for row in rows:
+            if self._process.get(row.id) != process:
+                row.attempt(self.open_row)
+                row.attempt(self._warm_up)
+                self._process[row.id] = process
 
     def _may_repeat(self, number: int) -> bool:
         """Whether a round was disturbed by what may pass, and has; a container's own limit does not pass."""

@@ -127,6 +127,9 @@ class RunDirectory:
         text = line_of(SAMPLE_COLUMNS) + sample_lines(whole)
         if path.exists() and text != path.read_text(encoding="utf-8"):
             write_text(path, text)
+        conditions = self.path / CONDITIONS
+        if conditions.exists():
+            write_text(conditions, line_of(CONDITION_COLUMNS) + "".join(condition_line(block) for block in whole))
         return last_attempts(whole)
 
     def append_predictions(

@@ -102,7 +102,8 @@ def rule(run: Run) -> str:
     """How the answer is chosen."""
     found = recommendation(run)
     labelled = any(row.accuracy for row in run.rows) and not (run.dataset and run.dataset.sample)
-    points = f"{100 * found.max_loss:g} points of top-1 against the model itself"
+    point = "point" if found.max_loss == 0.01 else "points"
+    points = f"{100 * found.max_loss:g} {point} of top-1 against the model itself"
     what = points if labelled else f"{100 * found.max_disagreement:g} % of the model's answers"
     return f"Chosen: the fastest stable row that is shown to lose at most {what}."
 
@@ -197,7 +198,8 @@ def _caveat(run: Run, row: Row, loss: Loss, chosen: Row | None) -> str:
             return f"{name}, but unstable: {row.latency.warnings[0].partition(':')[0]}."
         return f"{name}, but its model is less accurate than another one, or may be."
     if loss.interval is None:
-        return f"{name}, but nothing is known of its loss; give labelled images with --data, or --reference."
+        give = "the model itself with --reference" if row.accuracy else "labelled images with --data"
+        return f"{name}, but nothing is known of its loss against the model itself; give {give}."
     low, high = (100 * end for end in loss.interval)
     unit = "points of top-1" if loss.kind == "top-1" else "% of the model's answers"
     if loss.evidence == "lost":
