@@ -30,7 +30,8 @@ def test_one_row(browser, tmp_path):
     page = write_page(tmp_path / "run")
     browser.open(page)
     assert_clean(browser, page)
-    assert browser.run("return document.querySelector('.answer').textContent").startswith("ort/int8, the only row: ")
+    said = browser.run("return document.querySelector('.answer').textContent")
+    assert said.startswith("Ship ort/int8, the only row: ")
     assert len(browser.run(DRAWN, "front", "points")) == 1
 
 

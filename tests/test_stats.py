@@ -150,12 +150,15 @@ def test_a_median_that_moves_is_a_drift_either_way(by: float, drifted: bool, bac
 
 
 def test_what_processes_differ_by_is_in_the_interval_and_is_no_drift() -> None:
-    """Five processes of which the first two are 8 % faster: the interval is wider than that."""
+    """Five processes of which the first two are 8 % faster: the interval is wider than that. One after the other
+    slower, it is a drift."""
     rounds = [np.full(10, 10.0 if number < 8 else 10.8) for number in range(20)]
     latency = summarise_latency(rounds, [number // 4 for number in range(20)])
     assert latency.mean_ci95_ms[1] - latency.mean_ci95_ms[0] > 0.8
     assert latency.stable
     assert not summarise_latency(rounds, [0] * 20).stable
+    climbing = [np.full(10, 10 + 0.2 * (number // 4)) for number in range(20)]
+    assert not summarise_latency(climbing, [number // 4 for number in range(20)]).stable
 
 
 def test_drift_compares_thirds_and_needs_three_rounds() -> None:

@@ -139,11 +139,11 @@ def _decide(run: Run, max_loss: float, max_disagreement: float) -> tuple[Verdict
 
 def doubts(run: Run) -> str | None:
     """Why the labels cannot be believed: the model itself is right by chance, or half as often as was published."""
+    models = {model.name: model for model in run.models}
     for row in run.rows:
-        accuracy = row.accuracy
-        if accuracy is None or run.dataset is None or run.dataset.sample:
+        accuracy, model = row.accuracy, models.get(row.model)
+        if accuracy is None or model is None or run.dataset is None or run.dataset.sample:
             continue
-        model = next(each for each in run.models if each.name == row.model)
         if not is_torch_fp32(row) and not accuracy.difference:
             continue
         own = accuracy.top1 - (accuracy.difference.top1 if accuracy.difference else 0.0)
