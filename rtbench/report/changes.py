@@ -47,7 +47,7 @@ def render_diff_markdown(diff: Diff, gate: Gate | None = None) -> str:
     lines += ["", *(f"- {escaped(line)}" for line in [*_incomparable(diff), *_notes(diff)]), ""]
     if gate:
         lines += [f"**Gate: {gate.verdict}**", "", *(f"- {escaped(line)}" for line in gate_lines(gate)), ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, f"<!-- rtbench diff, schema version {diff.schema_version} -->", ""])
 
 
 def render_diff_json(diff: Diff, gate: Gate | None = None) -> str:

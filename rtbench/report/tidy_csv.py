@@ -7,6 +7,7 @@ import io
 from typing import Any
 
 from rtbench.records.run import Run
+from rtbench.scores.recommendation import recommendation
 
 COLUMNS = {
     "row": "id",
@@ -17,6 +18,7 @@ COLUMNS = {
     "precision": "precision",
     "status": "status",
     "reason": "reason",
+    "recommended": "recommended",
     "format": "artifact.format",
     "size_bytes": "artifact.size_bytes",
     "runs": "latency.runs",
@@ -74,8 +76,9 @@ def render_csv(run: Run) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
+    shipped = recommendation(run).row
     for row in run.rows:
-        record = row.model_dump()
+        record = row.model_dump() | {"recommended": row.id == shipped}
         writer.writerow([figure_at(record, path) for path in COLUMNS.values()])
     return text.getvalue()
 
