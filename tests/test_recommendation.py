@@ -172,6 +172,18 @@ def test_unlabelled_images_are_judged_by_agreement_and_its_interval():
     assert "1 % of the model's answers" in rule(run_of(torch, shown))
 
 
+def test_a_graph_that_there_is_no_model_to_judge_by_is_the_model_itself():
+    own = row("ort/fp32", 5.0)
+    artifact = own.artifact.model_copy(update={"made_from": {"file": "mine.onnx"}})
+    accuracy = own.accuracy.model_copy(update={"difference": None})
+    alone = own.model_copy(update={"artifact": artifact, "fidelity": None, "accuracy": accuracy})
+    assert recommend(run_of(alone)).reason.startswith("Ship ort/fp32, the only row: 5 ms, top-1 87.5%")
+    wrong = accuracy.model_copy(update={"top1": 0.0, "top1_ci95": (0.0, 0.01)})
+    assert recommend(run_of(alone.model_copy(update={"accuracy": wrong}))).verdict == "check"
+    quantised = alone.model_copy(update={"id": "ort/int8", "precision": "int8"})
+    assert "give the model itself with --reference" in recommend(run_of(quantised)).reason
+
+
 def test_random_weights_are_never_recommended():
     found = recommend(run_of(TORCH, row("ort/int8", 5.0), models=[made_model(random_weights=True)]))
     assert found.row is None

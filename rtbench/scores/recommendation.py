@@ -48,7 +48,7 @@ def loss_of(run: Run, row: Row, max_loss: float, max_disagreement: float) -> Los
     sample = run.dataset is not None and run.dataset.sample
     kind: Literal["top-1", "agreement"] = "top-1" if accuracy and not sample else "agreement"
     same = fidelity and fidelity.judged and fidelity.relative_error is not None
-    if is_torch_fp32(row) or (same and fidelity and (fidelity.relative_error or 0.0) <= SAME_OUTPUTS):
+    if _is_itself(row) or (same and fidelity and (fidelity.relative_error or 0.0) <= SAME_OUTPUTS):
         return Loss(kind, "shown")
     if kind == "top-1" and accuracy and accuracy.difference:
         low, high = accuracy.difference.top1_ci95
@@ -130,7 +130,7 @@ def _decide(run: Run, max_loss: float, max_disagreement: float) -> tuple[Verdict
     caveats = " ".join(_caveat(run, row, losses[row.id], chosen) for row in sorted(faster, key=_median)[:CAVEATS])
     undecided = [losses[row.id].images_needed for row in faster if losses[row.id].evidence == "open"]
     needed = max((count for count in undecided if count), default=None)
-    if chosen is None or (is_torch_fp32(chosen) and undecided):
+    if chosen is None or (_is_itself(chosen) and undecided):
         return "not enough evidence", None, f"Not enough evidence: {caveats}", needed
     only = ", the only row" if len(run.rows) == 1 else ""
     parts = [f"Ship {chosen.id}{only}: {describe(run, chosen)}.", caveats, _unknown(run)]
@@ -144,7 +144,7 @@ def doubts(run: Run) -> str | None:
         accuracy, model = row.accuracy, models.get(row.model)
         if accuracy is None or model is None or run.dataset is None or run.dataset.sample:
             continue
-        if not is_torch_fp32(row) and not accuracy.difference:
+        if not _is_itself(row) and not accuracy.difference:
             continue
         own = accuracy.top1 - (accuracy.difference.top1 if accuracy.difference else 0.0)
         low, _ = wilson_interval(round(own * accuracy.images), accuracy.images)
@@ -156,6 +156,13 @@ def doubts(run: Run) -> str | None:
         if published and accuracy.images >= 50 and own < ENOUGH_OF_PUBLISHED * published:
             return f"{said}, and {published:.1%} was published for these weights"
     return None
+
+
+def _is_itself(row: Row) -> bool:
+    """Whether a row is the model itself: torch/fp32, or a file in FP32 that there is no other model to judge by."""
+    artifact = row.artifact
+    own_file = artifact is not None and "file" in artifact.made_from and row.fidelity is None
+    return is_torch_fp32(row) or (own_file and row.precision == "fp32")
 
 
 def _median(row: Row) -> float:
