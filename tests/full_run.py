@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from rtbench.images.preprocessing import RESNET
+from rtbench.measure.summary import summarise_latency
 from rtbench.records.measurement import Accuracy, Fidelity
 from rtbench.records.model import Artifact, Calibration, Check, Model
 from rtbench.records.run import Baseline, Dataset, Environment, Gpu, Row, Run, Scores
-from rtbench.stats import summarise_latency
 
 FIDELITY = Fidelity(
     images=64,

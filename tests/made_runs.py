@@ -9,6 +9,7 @@ import numpy as np
 
 from rtbench.images.preprocessing import RESNET
 from rtbench.measure.rounds import Block
+from rtbench.measure.summary import summarise_latency
 from rtbench.records.measurement import Accuracy, Comparison, Conditions, Difference, Fidelity, Startup
 from rtbench.records.model import Artifact, Model
 from rtbench.records.run import Dataset, Environment, Row, Run, Scores
@@ -20,7 +21,7 @@ from rtbench.runs.csv_lines import file_name
 from rtbench.runs.directory import RunDirectory
 from rtbench.runs.result import read_run
 from rtbench.scores.baselines import load_baseline
-from rtbench.stats import compare_rounds, mcnemar_test, paired_interval, summarise_latency, wilson_interval
+from rtbench.stats import compare_rounds, mcnemar_test, paired_interval, wilson_interval
 
 IMAGES = 400
 LABELS = [index // 40 for index in range(IMAGES)]

@@ -99,6 +99,7 @@ def test_export_returns_the_artifacts_that_it_wrote(tmp_path, monkeypatch):
     made = rtbench.export(tmp_path / "small.pt", precisions=[], out=tmp_path / "artifacts")
     (artifact,) = made.artifacts
     assert (artifact.format, artifact.precision) == ("state_dict", "fp32")
-    assert (tmp_path / "artifacts" / "torch-fp32.pt").stat().st_size == artifact.size_bytes
+    assert (tmp_path / "artifacts" / "torch-fp32.pt").stat().st_size == artifact.serialised_bytes
+    assert (tmp_path / "small.pt").stat().st_size == artifact.size_bytes
     assert made.model.arch == "squeezenet1_1"
     assert made.failures == {}

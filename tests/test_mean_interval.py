@@ -10,7 +10,8 @@ import pytest
 import scipy.stats
 from made_samples import PROCESSES, autocorrelated, drift, in_processes, noisy_rounds
 
-from rtbench.stats import between_rounds, mean_interval, summarise_latency
+from rtbench.measure.summary import summarise_latency
+from rtbench.stats import between_rounds, mean_interval
 
 
 def test_with_many_independent_rounds_the_interval_is_students() -> None:

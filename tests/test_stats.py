@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from made_samples import noisy_rounds
 
-from rtbench.stats import quantile_bound, summarise_latency, wilson_interval
+from rtbench.measure.summary import summarise_latency
+from rtbench.stats import quantile_bound, wilson_interval
 
 
 def percentile_by_hand(samples: list[float], share: float) -> float:

@@ -14,6 +14,7 @@ from rtbench.measure import latency
 from rtbench.measure.conditions import Judge, Seen, summarise_conditions
 from rtbench.measure.monitor import Monitor
 from rtbench.measure.rounds import Round, Schedule, disturbed_rounds, measure_rounds, undisturbed
+from rtbench.measure.summary import summarise_latency
 from rtbench.options import Sampling
 from rtbench.records.measurement import Comparison, MlPerf
 from rtbench.records.run import Row
@@ -179,7 +180,7 @@ def summarise(rows: Sequence[PlannedRow], judge: Judge) -> None:
         conditions = summarise_conditions([block.seen for block in blocks if block.seen])
         left_out = sum(block.round in bad for block in every)
         why, remedy = judge.explain(conditions) if counted is None else (None, "")
-        figures = stats.summarise_latency(
+        figures = summarise_latency(
             [block.ms for block in blocks],
             [block.process for block in blocks],
             device_rounds=[block.device_ms for block in blocks],
