@@ -10,9 +10,8 @@ from rtbench.records import Interval
 from rtbench.records.measurement import Latency
 from rtbench.stats import LEAST_PROCESSES, Floats, mean_interval, quantile_bound
 
-DISTURBED = 1.10
-"""Mean over median past which a row is called disturbed: a busy neighbour raises means by 40 % and more
-and leaves medians almost alone."""
+OUTLYING = 1.10
+"""Mean over median past which some runs took far longer than most."""
 DRIFTED = 1.05
 """Median of the last third of the rounds over that of the first (or the reverse) past which a row drifted, where the
 interval of its mean over processes does not allow for that already."""
@@ -44,7 +43,7 @@ def summarise_latency(
     warnings = [*disturbances]
     if settled is False:
         warnings.append(f"still got faster after {warmup_runs} untimed runs: raise --runs, or set --warmup higher")
-    if mean > DISTURBED * p50:
+    if mean > OUTLYING * p50:
         warnings.append(
             f"mean is {mean / p50 - 1:.0%} above the median: some runs took far longer; see their times, raise --runs"
         )
