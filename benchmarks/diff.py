@@ -99,6 +99,10 @@ def side_by_side(bench: Bench, pairs: int, runs: int) -> None:
         promised, holds = ("0", trips == 0) if same else (f"at least {pairs - 2}", trips >= pairs - 2)
         kept = sum(each.ci95 is not None for each in changes)
         print(f"| {what}: change, median of {pairs} | {middle(changes)} | | |")
+        shown = sum(each.verdict == "worse" if not same else each.verdict in ("better", "worse") for each in changes)
+        limit, kind = ("at most 4", "a difference is shown") if same else (f"at least {pairs - 4}", "shown to be worse")
+        good = "yes" if (shown <= 4 if same else shown >= pairs - 4) else "**no**"
+        print(f"| {what}: {kind} | {shown} of {pairs} | {limit} | {good} |")
         print(f"| {what}: could be compared | {kept} of {pairs} | | |")
         print(
             f"| {what}: `latency:3%` trips | {trips} of {pairs} | {promised} | {'yes' if holds else '**no**'} |",
