@@ -113,6 +113,14 @@ def test_an_unstable_row_is_never_recommended():
     assert "every row was unstable" in recommend(run_of(*every)).reason
 
 
+def test_no_speed_is_claimed_of_a_row_that_others_disturbed():
+    fast = unstable(with_images(row("ort/int8", 0.3), 5000, 0, 0), disturbed="other processes kept 1.4 of 2 cores busy")
+    sound = with_images(row("ort/fp16", 8.0), 5000, 0, 0)
+    found = recommend(run_of(TORCH, sound, fast))
+    assert found.row == "ort/fp16"
+    assert "ort/int8" not in found.reason
+
+
 def test_rows_that_share_the_lead_are_judged_by_size_then_by_simplicity():
     rows = {name: with_images(row(name, 8.0), 5000, 0, 0) for name in ("ort/fp32", "ort/fp16", "ort:trt/fp16")}
     pairs = [(a, b) for a in rows for b in rows if a != b]

@@ -126,7 +126,8 @@ def _decide(run: Run, max_loss: float, max_disagreement: float) -> tuple[Verdict
     losses = {row.id: loss_of(run, row, max_loss, max_disagreement) for row in measured}
     sound = [row for row in steady if losses[row.id].evidence == "shown" and not _behind(run, row, max_loss)]
     chosen = min(_sharing_the_lead(run, sound), key=_simplicity) if sound else None
-    faster = [row for row in measured if row not in sound and (chosen is None or _median(row) < _median(chosen))]
+    comparable = [row for row in measured if row.latency and not row.latency.disturbed]
+    faster = [row for row in comparable if row not in sound and (chosen is None or _median(row) < _median(chosen))]
     caveats = " ".join(_caveat(run, row, losses[row.id], chosen) for row in sorted(faster, key=_median)[:CAVEATS])
     undecided = [losses[row.id].images_needed for row in faster if losses[row.id].evidence == "open"]
     needed = max((count for count in undecided if count), default=None)
