@@ -120,7 +120,7 @@ def _decide(run: Run, max_loss: float, max_disagreement: float) -> tuple[Verdict
         why = next(row.latency.warnings[0] for row in measured if row.latency and row.latency.warnings)
         return "not enough evidence", None, f"No recommendation: every row was unstable ({why}).", None
     if any(model.random_weights for model in run.models):
-        fastest = min(measured, key=_median)
+        fastest = min(steady, key=_median)
         said = f"{fastest.id} is the fastest ({describe(run, fastest)}), and random weights say nothing of accuracy."
         return "not enough evidence", None, f"No recommendation: {said}", None
     losses = {row.id: loss_of(run, row, max_loss, max_disagreement) for row in measured}
