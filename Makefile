@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
-EXTRAS ?= sample,rtx,parquet,mlperf,dev
+EXTRAS ?= sample,timm,hf,rtx,parquet,mlperf,dev
 
 # make compare MODEL=model.pt DATA=/data/val RUNTIMES=torch,ort PRECISIONS=fp32,int8 RUNS=200 OUT=runs/mine ARGS='--strict'
 MODEL ?=
@@ -28,7 +28,7 @@ read_only     = --mount type=bind,src='$(1)',dst='$(1)',readonly
 MODEL_FOLDERS = $(sort $(patsubst %/,%,$(dir $(filter /%,$(MODEL)))))
 model_path    = $(if $(wildcard $(1)),$(patsubst $(CURDIR)/engines/%,engines/%,$(abspath $(1))),$(1))
 
-.PHONY: help install compare export doctor test check format benchmark pycuda gpu-check clean \
+.PHONY: help install compare export doctor test check format benchmark fuzz chaos mutants pycuda gpu-check clean \
         docker-build docker-doctor docker-compare docker-gpu-check docker-test docker-smoke
 
 help: ## list the targets
@@ -36,6 +36,7 @@ help: ## list the targets
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "rtbench needs Python 3.10 or newer: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and print("Python 3.10 will do on a CPU; on a GPU, ONNX Runtime needs 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
@@ -51,17 +52,19 @@ export: $(STAMP) ## write the artifacts of MODEL=
 doctor: $(STAMP) ## say what this machine can run
 	$(BIN)/rtbench doctor
 
-test: $(STAMP) ## run all tests
+test: $(STAMP) $(VENV)/tensorrt ## run all tests
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(STAMP) $(VENV)/stubs ## lint, formatting and types
+check: $(STAMP) $(VENV)/tensorrt ## lint, formatting and types
 	$(BIN)/ruff check rtbench tests benchmarks
 	$(BIN)/ruff format --check rtbench tests benchmarks
-	$(BIN)/mypy
+	MYPYPATH=$(VENV)/tensorrt/10/types $(BIN)/mypy
+	MYPYPATH=$(VENV)/tensorrt/11/types $(BIN)/mypy --cache-dir .mypy_cache/11
 	$(BIN)/hadolint docker/Dockerfile
 
-$(VENV)/stubs: $(STAMP)
-	tests/tensorrt_stubs.sh $(BIN)/python
+$(VENV)/tensorrt: $(STAMP) tests/tensorrt_bindings.sh tests/standin/tensorrt.c
+	tests/tensorrt_bindings.sh $(BIN)/python
+	touch $@
 
 pycuda: $(STAMP) ## build pycuda, which the tests of the TensorRT runtime need, without a CUDA toolkit
 	tests/build_pycuda.sh $(BIN)/python
@@ -72,6 +75,16 @@ format: $(STAMP) ## format the code
 
 benchmark: $(STAMP) ## run BENCH=main_job with the images in DATA=
 	$(BIN)/python benchmarks/$(BENCH).py $(if $(DATA),--data '$(DATA)') $(ARGS)
+
+fuzz: $(STAMP) ## give bad inputs to every reader for MINUTES=30, tables on stdout
+	$(BIN)/python benchmarks/fuzz.py --minutes $(or $(MINUTES),30) $(ARGS)
+
+chaos: $(STAMP) ## kill comparisons 100 times, resume them, and see that nothing is lost
+	$(BIN)/python benchmarks/chaos.py $(ARGS)
+
+mutants: $(STAMP) ## change the pure modules in every place and see that their tests notice: by hand, or weekly
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[mutants]'
+	$(BIN)/python benchmarks/mutants.py $(ARGS)
 
 docker-build: ## build the container image
 	$(DOCKER) build --file docker/Dockerfile --tag $(IMAGE) $(ARGS) .
@@ -100,9 +113,12 @@ runs engines .cache:
 
 # On a machine with a GPU, once: everything on every runtime, judged line by line. GPU_CHECK= names the run directory.
 GPU_CHECK ?= runs/gpu-check
+GPU_CHECK_RUN = $(if $(DATA),--data '$(DATA)') --runs $(or $(RUNS),300) $(ARGS)
 gpu-check: $(STAMP) ## on a GPU: run all runtimes, check what they say of themselves, PASS or FAIL
-	$(BIN)/rtbench compare $(or $(MODEL),resnet18 --random-weights) --runtimes torch:cuda,ort:cuda,ort:trt,trt,torch:cpu,ort:cpu \
-	    --build-repeats 2 $(if $(DATA),--data '$(DATA)') --runs $(or $(RUNS),300) --out '$(GPU_CHECK)' $(ARGS) || true
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "on a GPU, ONNX Runtime needs Python 3.11 or newer: make clean, then make PYTHON=python3.12 gpu-check")'
+	$(BIN)/rtbench compare $(MODEL) --runtimes torch:cuda,torch+half,torch+benchmark,ort:cuda,ort:trt,trt,torch:cpu,ort:cpu \
+	    --build-repeats 2 --scenario single-stream $(GPU_CHECK_RUN) --out '$(GPU_CHECK)' || true
+	$(BIN)/rtbench compare $(MODEL) --runtimes ort:trt $(GPU_CHECK_RUN) --out '$(GPU_CHECK)/again' || true
 	$(BIN)/rtbench gpu-check '$(GPU_CHECK)'
 
 clean: ## remove .venv and caches; runs/ and engines/ stay

@@ -104,9 +104,9 @@ def main() -> None:
     run = read_run(folder)
     row = next(row for row in run.rows if row.id == row_id)
     assert row.artifact
-    size, side = CPU_BATCH[row.runtime], run.models[0].preprocessing.input_size
+    size, shape = CPU_BATCH[row.runtime], run.models[0].preprocessing.input_shape
     session = load_runtime(row.runtime).open_session(row.artifact, run.models[0], "cpu", available_cores(), False)
-    inputs = np.random.default_rng(0).standard_normal((4, size, 3, side, side), dtype=np.float32)
+    inputs = np.random.default_rng(0).standard_normal((4, size, *shape), dtype=np.float32)
 
     def infer(batch: np.ndarray) -> None:
         session.bind(batch)

@@ -104,9 +104,9 @@ class Bench:
         """The model, its artifacts by row, one image as the image cache has it, and as an input of the network."""
         run = self.compare(self.artifacts, "--runs", "1", "--warmup", "0", "--runtimes", "torch,ort")
         model = run.models[0]
-        side = model.preprocessing.input_size
+        height, width = model.preprocessing.height_width
         images, batch = self.folder / "image.npy", self.folder / "input.npy"
-        np.save(images, np.random.default_rng(0).integers(0, 255, (1, side, side, 3), dtype=np.uint8))
+        np.save(images, np.random.default_rng(0).integers(0, 255, (1, height, width, 3), dtype=np.uint8))
         np.save(batch, normalise(np.load(images), model.preprocessing))
         return model, {row.id: row.artifact for row in run.rows if row.artifact}, images, batch
 
@@ -305,7 +305,7 @@ def chain(folder: Path, layers: int) -> Path:
         network = torch.nn.Sequential(
             torch.nn.Conv2d(3, 64, 4, 4), *convolutions, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
         )
-        write_fp32(network.eval(), None, 112, path)
+        write_fp32(network.eval(), None, (3, 112, 112), path)
     return path
 
 
@@ -363,7 +363,7 @@ def loads(bench: Bench) -> Table:
     head = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
     whole = torch.nn.Sequential(torch.nn.Conv2d(3, 64, 4, 4), *layers, *head).eval()
     torch.jit.save(torch.jit.script(whole), network)
-    bench.rtbench("export", network, "--out", small, "--input-size", "112", "--precisions", "int8")
+    bench.rtbench("export", network, "--trust-code", "--out", small, "--input-size", "112", "--precisions", "int8")
     found: dict[str, list[Comparison]] = {}
     for name in LOADS:
         with load(name, bench.folder):
@@ -371,6 +371,7 @@ def loads(bench: Bench) -> Table:
                 run = bench.compare(
                     small,
                     *(
+                        "--trust-code",
                         "--runtimes",
                         "torch,ort",
                         "--precisions",

@@ -1,8 +1,21 @@
 """`python -m rtbench`, and the `rtbench` command."""
 
-from rtbench.cli.app import main
+from __future__ import annotations
 
-__all__ = ["main"]
+import sys
+
+
+def main() -> None:
+    """Ctrl-C is no traceback from the first import on."""
+    try:
+        from rtbench.cli.app import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
 
 if __name__ == "__main__":
+    if not getattr(sys.flags, "safe_path", False):  # Python 3.11 and later have it
+        del sys.path[0]  # the working folder, in which a numpy.py may lie
     main()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import shutil
+import signal
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import platformdirs
 from pydantic import TypeAdapter, ValidationError
 
+from rtbench import nvidia
 from rtbench.artifacts import check_writable
 from rtbench.compare.plan import Plan
 from rtbench.compare.prepare import prepare
@@ -21,16 +26,29 @@ from rtbench.errors import UsageError
 from rtbench.images.sample import ARCH
 from rtbench.measure.environment import available_cores
 from rtbench.measure.mlperf import require_loadgen
-from rtbench.options import CompareOptions, DataOptions, ExportOptions, Options, WorkerOptions
+from rtbench.options import (
+    FORMER_NAMES,
+    CompareOptions,
+    DataOptions,
+    ExportOptions,
+    Options,
+    WorkerOptions,
+    default_cache,
+    require_path,
+)
+from rtbench.records.model import safe_name
 from rtbench.records.run import Run
 from rtbench.report.evidence import read_evidence
 from rtbench.report.html import render_html
 from rtbench.report.markdown import render_markdown
 from rtbench.report.tidy_csv import render_csv
-from rtbench.runs.directory import RunDirectory
+from rtbench.runs.columns import save_columns
+from rtbench.runs.directory import REPORTS, RunDirectory
 from rtbench.runs.result import read_run
+from rtbench.runs.samples import SAMPLES
 
 Given = TypeVar("Given", bound=Options)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def export(
@@ -43,18 +61,21 @@ def export(
     `unavailable`. Raises UsageError for bad input.
     """
     chosen = _checked(ExportOptions, options)
+    require_path(Path(model), "model")
+    require_path(Path(out or ""), "--out")
     logs = Path(tempfile.mkdtemp(prefix="rtbench-"))
     place = _place(chosen, logs, Path(out) if out else None)
     check_writable(place.folder or place.engines)
-    prepared = prepare(
-        str(model),
-        chosen,
-        place,
-        progress or _silent,
-        formats=chosen.formats,
-        data=DataOptions(data=chosen.calibration),
-        export_only=True,
-    )
+    with nvidia.using(chosen.device):
+        prepared = prepare(
+            str(model),
+            chosen,
+            place,
+            progress or _silent,
+            formats=chosen.formats,
+            data=DataOptions(data=chosen.calibration),
+            export_only=True,
+        )
     if not prepared.failures and all(each.check is None or each.check.status == "ok" for each in prepared.artifacts):
         shutil.rmtree(logs)  # kept otherwise, since a failure names its log
     return prepared
@@ -72,27 +93,77 @@ def compare(
 
     Without models, the built-in sample. `options` are the fields of `rtbench.options.CompareOptions`. `out` is by
     default `runs/TIME-NAME`, and must be new, but with `resume` one that the command line began (`command`). A row
-    that breaks is a row with that status; UsageError comes before anything is measured and leaves nothing behind.
+    that breaks is a row with that status; UsageError comes before anything is measured and leaves nothing behind, but
+    NotKept, where the disk is full, which leaves what was measured.
     """
     chosen = _checked(CompareOptions, options)
     if chosen.scenario:
         require_loadgen()
     sources = tuple(str(model) for model in models) or (ARCH,)
+    for source in sources:
+        require_path(Path(source), "model")
+    require_path(Path(out or ""), "--out")
     directory = RunDirectory(Path(out) if out else default_run_path(sources[0]), resume=resume)
+    with _interrupted_once():
+        run = directory.kept
+        if run and run.complete:
+            _report(run, directory, directory.missing_reports())
+        else:
+            place = replace(_place(chosen, directory.logs), held=directory.held)
+            plan = Plan(sources, chosen, place, tuple(command or ("rtbench.compare",)))
+            run = _measure(plan, directory, progress or _silent)
+            _report(run, directory, REPORTS)
+    return run
+
+
+def _measure(plan: Plan, directory: RunDirectory, progress: Progress) -> Run:
     try:
-        place = _place(chosen, directory.logs)
-        check_writable(place.engines)
-        plan = Plan(sources, chosen, place, tuple(command or ("rtbench.compare",)))
-        if command and not resume:
-            directory.save_command(command[1:])
-        run = run_comparison(plan, directory, progress or _silent)
+        check_writable(plan.place.engines)
+        if plan.command[1:]:
+            directory.save_command(plan.command[1:])
+        with nvidia.using(plan.options.device):
+            return run_comparison(plan, directory, progress)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        failure = directory.not_kept(error.filename or "to the disk", error)
+        directory.discard()
+        raise failure from None
     except (UsageError, KeyboardInterrupt):
         directory.discard()
         raise
-    directory.save_report("results.csv", render_csv(run))
-    directory.save_report("report.md", render_markdown(run))
-    directory.save_report("report.html", render_html(run, read_evidence(directory.path, run)))
-    return run
+
+
+def _report(run: Run, directory: RunDirectory, names: Sequence[str]) -> None:
+    renderers: dict[str, Callable[[], str]] = {
+        "results.csv": lambda: render_csv(run),
+        "report.md": lambda: render_markdown(run),
+        "report.html": lambda: render_html(run, read_evidence(directory.path, run)),
+    }
+    if run.complete:
+        save_columns(directory.path / SAMPLES)
+    directory.save_reports({name: renderers[name] for name in names})
+    if run.complete:
+        directory.release()
+
+
+@contextlib.contextmanager
+def _interrupted_once() -> Iterator[None]:
+    """The first Ctrl-C interrupts, and others change nothing: what was measured is being kept by then."""
+    of_python = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not of_python or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, lambda *_: None)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def load_run(path: str | Path) -> Run:
@@ -101,13 +172,13 @@ def load_run(path: str | Path) -> Run:
 
 
 def default_run_path(source: str) -> Path:
-    return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(source).stem}"
+    return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{safe_name(Path(source).stem)}"
 
 
 def _checked(kind: type[Given], said: Mapping[str, Any]) -> Given:
     """The options as their types have them (a text as a path, a list as a tuple); UsageError for what is none."""
     try:
-        return TypeAdapter(kind).validate_python(dict(said))
+        return TypeAdapter(kind).validate_python({FORMER_NAMES.get(name, name): value for name, value in said.items()})
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"option {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -117,7 +188,7 @@ def _place(options: WorkerOptions, logs: Path, folder: Path | None = None) -> Pl
     return Place(
         engines=Path("engines"),
         folder=folder,
-        cache=options.cache_dir or platformdirs.user_cache_path("rtbench") / "images",
+        cache=options.cache_dir or default_cache(),
         logs=logs,
         threads=options.threads or available_cores(),
         timeout_s=options.timeout_s,

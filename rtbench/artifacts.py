@@ -7,20 +7,28 @@ An artifact folder holds, for each artifact, the file and a manifest beside it (
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
+import re
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from rtbench.errors import UsageError
+from rtbench.errors import UsageError, WorkerFailed
+from rtbench.onnx_file import external_files
+from rtbench.options import require_path
 from rtbench.records.model import Artifact, Calibration, Model
 from rtbench.terms import Format, Precision
 
 MODEL_FILE = "model.json"
+UNFINISHED = re.compile(r"\.making-\d+-\w{8}|\..+\.json\.\d+\.partial")
+"""Names of what a process is writing into an artifact folder, its number among them."""
 SUFFIXES: dict[Format, str] = {
     "state_dict": ".pt",
     "torchscript": ".pt",
@@ -38,10 +46,11 @@ def artifact_folder(engines: Path, model: Model) -> Path:
     return engines / f"{model.name}-{model.sha256[:8]}"
 
 
-def artifact_path(folder: Path, kind: Format, precision: Precision, number: int = 1) -> Path:
-    """Where an artifact lies; `number` tells several engines from one recipe apart."""
+def artifact_path(folder: Path, kind: Format, precision: Precision, number: int = 1, variant: str = "") -> Path:
+    """Where an artifact lies; `variant` tells recipes apart, and `number` several engines from one recipe."""
     family = "onnx" if kind.startswith("onnx") else "trt" if kind == "engine" else "torch"
-    suffix = "-trt" if kind == "onnx_trt" else f"-{number}" if number > 1 else ""
+    suffix = "-trt" if kind == "onnx_trt" else f"-{variant}" if variant else ""
+    suffix += f"-{number}" if number > 1 else ""
     return folder / f"{family}-{precision}{suffix}{SUFFIXES[kind]}"
 
 
@@ -50,17 +59,26 @@ def manifest_path(path: Path) -> Path:
 
 
 def require_file(path: Path) -> None:
+    """Raise UsageError for anything but a file with content that can be read."""
+    require_path(path)
     if not path.exists():
         raise UsageError(f"{path} does not exist", "name a model file or a torchvision model")
-    if path.is_file() and path.stat().st_size == 0:
+    if not path.is_file():
+        raise UsageError(f"{path} is not a file", "name a model file or a torchvision model")
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    if empty:
         raise UsageError(f"{path} is empty", "save the model again")
 
 
 def load_manifest(path: Path) -> Artifact | None:
     """The manifest of the artifact at `path`; None where it has none that this version can read."""
     try:
-        return Artifact.model_validate_json(manifest_path(path).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValidationError):
+        return Artifact.model_validate_json(manifest_path(path).read_bytes())
+    except (OSError, ValidationError):
         return None
 
 
@@ -68,19 +86,64 @@ def save_manifest(artifact: Artifact) -> None:
     write_text(manifest_path(Path(artifact.path)), artifact.model_dump_json(indent=2))
 
 
-def reusable(path: Path, made_from: dict[str, str]) -> Artifact | None:
+@contextlib.contextmanager
+def writing(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
+    """Have an artifact folder to oneself; `wait` is called where another process has it, before waiting for that.
+
+    What processes that were killed left unfinished in it goes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            wait()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        for left in folder.iterdir():
+            if UNFINISHED.fullmatch(left.name):
+                if left.is_dir() and not left.is_symlink():
+                    shutil.rmtree(left)
+                else:
+                    left.unlink()
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def require_ours(paths: Iterable[Path]) -> None:
+    """UsageError where a file that rtbench has not made is in the way of an artifact: it has no manifest."""
+    for path in paths:
+        if load_manifest(path) is None:
+            for file in (path, path.with_name(f"{path.name}.data"), manifest_path(path)):
+                _require_absent(file)
+
+
+def require_own_model(folder: Path) -> None:
+    """UsageError where a `model.json` that rtbench has not made is in the way of its own."""
+    try:
+        Model.model_validate_json((folder / MODEL_FILE).read_bytes())
+    except (OSError, ValidationError):
+        _require_absent(folder / MODEL_FILE)
+
+
+def _require_absent(file: Path) -> None:
+    if os.path.lexists(file):
+        raise UsageError(
+            f"{file} exists and was not made by this version of rtbench", "move it away or choose another --out"
+        )
+
+
+def reusable(path: Path, kind: Format, precision: Precision, made_from: dict[str, str]) -> Artifact | None:
     """The artifact at `path` if it was made from exactly this and is unchanged since, by hash.
 
-    Raises UsageError where a file is there that rtbench has not made, which it will not overwrite.
+    What can be measured of it is, and not believed of its manifest.
     """
-    if not path.exists():
-        return None
     manifest = load_manifest(path)
-    if manifest is None:
-        raise UsageError(f"{path} exists and was not made by rtbench", "move it away or choose another --out")
-    if manifest.made_from != made_from or manifest.sha256 != file_sha256(path):
+    if manifest is None or manifest.made_from != made_from or not is_unchanged(path, manifest.sha256):
         return None
-    return manifest.model_copy(update={"path": str(path)})
+    known = {"path": str(path), "format": kind, "precision": precision, "size_bytes": size_on_disk(path)}
+    return manifest.model_copy(update=known)
 
 
 def make(
@@ -89,50 +152,70 @@ def make(
     precision: Precision,
     made_from: dict[str, str],
     tools: dict[str, str],
-    write: Callable[[Path], None],
+    write: Callable[[Path], Mapping[str, Any]],
     calibration: Calibration | None = None,
 ) -> Artifact:
-    """Let `write` write the file under a temporary name in the same folder, then put it in its place."""
+    """Let `write` write the file under a temporary name in the same folder, then put it in its place.
+
+    `write` gives what else the manifest is to say. That comes into its place first: wherever this is killed, what lies
+    at `path` is not what the manifest describes, and is made again.
+    """
+    require_ours([path])
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".making-") as scratch:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".making-{os.getpid()}-") as scratch:
         made = Path(scratch) / path.name
-        write(made)
-        for companion in external_data(made):
-            companion.replace(path.parent / companion.name)
-        manifest_path(path).unlink(missing_ok=True)  # never a manifest beside a file it does not describe
-        made.replace(path)
-    artifact = Artifact(
-        path=str(path),
-        format=kind,
-        precision=precision,
-        size_bytes=size_on_disk(path),
-        sha256=file_sha256(path),
-        made_from=made_from,
-        tools=tools,
-        calibration=calibration,
-    )
-    save_manifest(artifact)
+        more = write(made)
+        artifact = Artifact(
+            path=str(path),
+            format=kind,
+            precision=precision,
+            size_bytes=size_on_disk(made),
+            sha256=file_sha256(made),
+            made_from=made_from,
+            tools=tools,
+            calibration=calibration,
+            **more,
+        )
+        save_manifest(artifact)
+        for part in reversed(parts(made)):
+            part.replace(path.parent / part.name)
     return artifact
 
 
-def external_data(path: Path) -> list[Path]:
-    """The files beside an ONNX file that hold its larger weights, where it has any."""
-    companion = path.with_name(path.name + ".data")
-    return [companion] if companion.exists() else []
+def parts(path: Path) -> list[Path]:
+    """The files of an artifact: itself, and where it is an ONNX file, those beside it with weights of its graph."""
+    return [path, *(external_files(path) if path.suffix == ".onnx" else [])]
 
 
 def size_on_disk(path: Path) -> int:
-    return sum(part.stat().st_size for part in [path, *external_data(path)])
+    return sum(part.stat().st_size for part in parts(path))
 
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file and, after it, of its external data."""
     digest = hashlib.sha256()
-    for part in [path, *external_data(path)]:
+    for part in parts(path):
+        if not part.is_file():  # a pipe would not end
+            raise FileNotFoundError(f"{part} is not a file")
         with part.open("rb") as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def is_unchanged(path: Path, sha256: str) -> bool:
+    """Whether a file and its external data are there and have this hash."""
+    try:
+        return file_sha256(path) == sha256
+    except (OSError, UsageError):
+        return False
+
+
+def require_unchanged(artifact: Artifact) -> None:
+    """WorkerFailed where an artifact is another file than the one that was hashed, as when somebody has written into
+    it since."""
+    if not is_unchanged(Path(artifact.path), artifact.sha256):
+        raise WorkerFailed(f"{artifact.path} has changed since it was hashed", "measure it again")
 
 
 def save_model(folder: Path, model: Model) -> None:
@@ -143,10 +226,10 @@ def load_model_record(folder: Path) -> Model:
     """What `model.json` of an artifact folder says; UsageError where the folder is none."""
     path = folder / MODEL_FILE
     try:
-        return Model.model_validate_json(path.read_text(encoding="utf-8"))
+        return Model.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise UsageError(f"{folder} was not written by rtbench export", "name a model file") from None
-    except ValidationError:
+    except (OSError, ValidationError):
         raise UsageError(f"{path} is damaged or of another version of rtbench", "export the model again") from None
 
 
@@ -159,9 +242,14 @@ def adopt_engine(path: Path) -> tuple[Model, Artifact]:
         raise UsageError(
             f"{path} has no manifest beside it that says what it was built from", "build it with rtbench export"
         )
-    if manifest.sha256 != file_sha256(path):
+    said, build = (manifest.format, manifest.precision), manifest.build
+    if not is_unchanged(path, manifest.sha256) or said != ("engine", build.recipe.precision):
         raise UsageError(f"{path} is damaged: it is not the file that its manifest describes", "export it again")
-    own = {"path": str(path), "made_from": manifest.made_from | {"file": str(path)}}
+    own = {
+        "path": str(path),
+        "size_bytes": size_on_disk(path),
+        "made_from": manifest.made_from | {"file": str(path)},
+    }
     return load_model_record(path.parent), manifest.model_copy(update=own)
 
 
@@ -176,12 +264,13 @@ def tool_versions(*packages: str) -> dict[str, str]:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file whole: under a temporary name first, then renamed."""
-    with _replacing(path) as partial:
+    with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name in the same folder, which becomes `path` once all is written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

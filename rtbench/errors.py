@@ -2,6 +2,7 @@
 
 RtbenchError                a sentence naming the problem, and a remedy
 ├── UsageError              wrong usage or input, the user's to mend (exit code 2)
+│   └── NotKept             the run directory can no longer be written; measuring ends and can be resumed
 ├── ExportFailed             the model cannot be turned into this artifact (rows: failed)
 ├── RuntimeUnavailable      this machine cannot run it: no driver, package missing (row: unavailable)
 ├── DeviceFailed            the GPU broke off: out of memory, lost, a call refused (row: failed)
@@ -11,17 +12,49 @@ RtbenchError                a sentence naming the problem, and a remedy
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+MOST_CHARACTERS = 600
+
+
+def one_line(text: str) -> str:
+    """What a library or a file name says, as one line that cannot steer a terminal; its middle left out where it is
+    very long."""
+    shown = visible_text(" ".join(filter(None, map(str.strip, text.splitlines()))))
+    if len(shown) <= MOST_CHARACTERS:
+        return shown
+    return f"{shown[: MOST_CHARACTERS * 2 // 3]} … {shown[-MOST_CHARACTERS // 4 :]}"
+
+
+def visible_text(text: str) -> str:
+    """The text with everything that does not print as itself escaped: `\\x1b`, `\\n`, `\\u202e`."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def told(error: OSError) -> str:
+    """What the system said, and of which file."""
+    said = error.strerror or str(error)
+    return f"{os.fsdecode(error.filename)}: {said}" if isinstance(error.filename, (str, bytes)) else said
+
 
 class RtbenchError(Exception):
     """Base of every error that is shown as one sentence instead of a traceback.
 
-    `message` names the problem, `remedy` says what to do about it and may be empty.
+    `message` names the problem, `remedy` says what to do about it and may be empty; both are one line each.
     """
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message, remedy)  # both in args, so that it survives pickling between processes
-        self.message = message
-        self.remedy = remedy
+        self.message = one_line(message)
+        self.remedy = one_line(remedy)
 
     def __str__(self) -> str:
         return f"{self.message}; {self.remedy}" if self.remedy else self.message
@@ -29,6 +62,19 @@ class RtbenchError(Exception):
 
 class UsageError(RtbenchError):
     """Wrong usage or input."""
+
+
+class NotKept(UsageError):
+    """The run directory can no longer be written: no row's failure, and the end of measuring."""
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """What the system refuses of a file that the user named is the user's to mend."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(told(error)) from error
 
 
 class ExportFailed(RtbenchError):

@@ -7,7 +7,8 @@ Format = Literal["state_dict", "torchscript", "pt2", "pickle", "onnx", "onnx_trt
 """onnx_trt: an ONNX in the form that TensorRT takes, where that differs."""
 Status = Literal["ok", "unavailable", "failed", "invalid"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
-Preprocess = Literal["torch", "tf"]
+Preprocess = Literal["torch", "tf", "squash"]
+Colours = Literal["RGB", "grey"]
 CalibrationMethod = Literal["minmax", "entropy", "percentile"]
 Scenario = Literal["single-stream"]
 ReportFormat = Literal["table", "markdown", "csv", "json", "html"]
@@ -17,4 +18,9 @@ HistoryFormat = Literal["table", "html", "json"]
 Loudness = Literal["quiet", "normal", "verbose"]
 WAITING = "waiting for"
 """How the name of a phase begins in which rtbench waits for others, which is told in pipes too."""
+ClassOrder = Literal["text", "number"]
+LARGEST_SIDE = 8192
+"""Of an input, in pixels."""
 Triple = tuple[float, float, float]
+Size = int | tuple[int, int]
+"""The side of a square, or height and width, in pixels."""

@@ -13,30 +13,47 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import os
+import pickle
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rtbench.errors import RtbenchError, WorkerFailed
+from rtbench.errors import RtbenchError, WorkerFailed, told
 
 GRACE_S = 5.0
+LOOKS = 10
+"""How often, within its timeout, a child that may be silent for longer while it computes is looked at."""
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """No more files, processes or memory, or no such interpreter: whatever keeps a child from its start is its own
+    failure."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkerFailed(f"a worker process cannot be started: {told(error)}") from error
 
 
 class Worker:
     """The parent's end. `log` receives everything the child prints; `timeout_s` is the longest silence
-    within a call before the child counts as hung and is killed. A child that is not `timed` has OpenMP's
-    threads sleep between their tasks instead of spin, which on a busy machine is several times as fast. `python`: the
-    interpreter of another environment, which has rtbench too."""
+    within a call before the child counts as hung and is killed, `busy_timeout_s` that of a child which computes
+    meanwhile, where it may take longer. A child that is not `timed` has OpenMP's threads sleep between their tasks
+    instead of spin, which on a busy machine is several times as fast. `python`: the interpreter of another
+    environment, which has rtbench too."""
 
+    @_starting()
     def __init__(
         self,
         host: str,
@@ -44,25 +61,31 @@ class Worker:
         log: Path,
         timeout_s: float,
         threads: int,
+        busy_timeout_s: float | None = None,
         timed: bool = True,
         python: Path | None = None,
     ) -> None:
-        self._timeout_s = timeout_s
+        self._timeout_s, self._busy_timeout_s = timeout_s, busy_timeout_s
         self._log = log
-        self._connection, theirs = Pipe()
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output, theirs:
-            self._process = subprocess.Popen(
-                [python or sys.executable, "-m", "rtbench.worker", str(theirs.fileno()), host],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=os.environ
-                | {"OMP_NUM_THREADS": str(threads), "PYTHONSAFEPATH": "1"}
-                | ({} if timed else {"OMP_WAIT_POLICY": "PASSIVE"}),
-                start_new_session=True,  # Ctrl-C is the parent's to handle
-            )
+        environment = {"OMP_NUM_THREADS": str(threads), "PYTHONSAFEPATH": "1"}
+        if not timed:
+            environment["OMP_WAIT_POLICY"] = "PASSIVE"
+        with log.open("ab") as output, ExitStack() as undo:
+            self._socket, theirs = socket.socketpair()
+            undo.callback(self._socket.close)
+            self._socket.settimeout(timeout_s)
+            with theirs:
+                self._process = subprocess.Popen(
+                    [python or sys.executable, "-m", "rtbench.worker", str(theirs.fileno()), host],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env=os.environ | environment,
+                    start_new_session=True,  # Ctrl-C is the parent's to handle
+                )
+            undo.pop_all()
 
     @property
     def pid(self) -> int:
@@ -74,27 +97,75 @@ class Worker:
         Raises the child's own RtbenchError, or WorkerFailed (any other exception there, a crash, a
         signal, silence for longer than the timeout); after WorkerFailed the child is gone.
         """
+        with self._answering(method):
+            self._send((method, args, kwargs))
+        while True:
+            with self._answering(method):
+                kind, payload = self._receive()
+            if kind == "value":
+                return payload
+            if kind == "progress":
+                if on_progress:
+                    on_progress(*payload)
+            elif kind == "error":
+                raise payload
+            else:
+                self.kill()
+                raise WorkerFailed(f"{payload} in {method}", f"its traceback is in {self._log}")
+
+    @contextmanager
+    def _answering(self, method: str) -> Iterator[None]:
+        """Make a child that is silent for too long, or gone, a WorkerFailed."""
         try:
-            self._connection.send((method, args, kwargs))
-            while True:
-                if not self._connection.poll(self._timeout_s):
-                    self.kill()
-                    raise WorkerFailed(
-                        f"gave no answer for {self._timeout_s:g} s in {method} and was killed", f"see {self._log}"
-                    )
-                kind, payload = self._connection.recv()
-                if kind == "value":
-                    return payload
-                if kind == "progress":
-                    if on_progress:
-                        on_progress(*payload)
-                elif kind == "error":
-                    raise payload
-                else:
-                    self.kill()
-                    raise WorkerFailed(f"{payload} in {method}", f"its traceback is in {self._log}")
+            yield
+        except TimeoutError as silence:
+            self.kill()
+            raise WorkerFailed(f"{silence} in {method} and was killed", f"see {self._log}") from None
         except (EOFError, ConnectionError):
             raise WorkerFailed(f"{self._cause_of_death()} in {method}", f"see {self._log}") from None
+
+    # The child's end is a Connection, which waits without end for the rest of a message and for room to write one:
+    # so would the parent, of a child that is stopped half-way. Each message has its length before it.
+
+    def _send(self, request: tuple[Any, ...]) -> None:
+        message = pickle.dumps(request)
+        try:
+            self._socket.sendall(struct.pack("!i", len(message)) + message)
+        except TimeoutError:
+            raise TimeoutError(f"took no call for {self._timeout_s:g} s") from None
+
+    def _receive(self) -> Any:
+        (length,) = struct.unpack("!i", self._read(4))
+        if length == -1:
+            (length,) = struct.unpack("!Q", self._read(8))
+        return pickle.loads(self._read(length))
+
+    def _read(self, count: int) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            self._await_more()
+            more = self._socket.recv(min(count - len(data), 1 << 20))
+            if not more:
+                raise EOFError
+            data += more
+        return bytes(data)
+
+    def _await_more(self) -> None:
+        """Return once the child has written something, or is gone; TimeoutError where it does not."""
+        if self._busy_timeout_s is None:
+            if not wait([self._socket], self._timeout_s):
+                raise TimeoutError(f"gave no answer for {self._timeout_s:g} s")
+            return
+        began = idle_since = time.monotonic()
+        used = _cpu_seconds(self.pid)
+        while not wait([self._socket], self._timeout_s / LOOKS):
+            before, used, now = used, _cpu_seconds(self.pid), time.monotonic()
+            if used > before:
+                idle_since = now
+            if now - idle_since >= self._timeout_s:
+                raise TimeoutError(f"did nothing for {self._timeout_s:g} s")
+            if now - began >= self._busy_timeout_s:
+                raise TimeoutError(f"gave no answer for {self._busy_timeout_s:g} s")
 
     def pause(self) -> None:
         """Stop the child until `resume`, and wait until all of its threads have stopped: one that spins goes on for
@@ -109,7 +180,7 @@ class Worker:
 
     def close(self) -> None:
         """End the child: politely by closing the connection, then not."""
-        self._connection.close()
+        self._socket.close()
         self.resume()
         try:
             self._process.wait(GRACE_S)
@@ -129,14 +200,29 @@ class Worker:
     def kill(self) -> None:
         """End the child at once; a call that another thread has under way raises WorkerFailed."""
         self._process.kill()
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):  # it waits in the kernel, for a device or a disk that is gone
+            self._process.wait(GRACE_S)
 
     def _cause_of_death(self) -> str:
-        code = self._process.wait(GRACE_S)
+        try:
+            code = self._process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return "closed its connection, did not end and was killed"
         if code >= 0:
             return f"exited with code {code}"
         name = signal.Signals(-code).name
         return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+
+def _cpu_seconds(process: int) -> float:
+    """CPU time of a process, 0 of one that has ended."""
+    import psutil  # the child does without
+
+    with suppress(psutil.Error, OSError):
+        times = psutil.Process(process).cpu_times()
+        return float(times.user + times.system)
+    return 0.0
 
 
 def serve(connection: Connection, host: str) -> None:

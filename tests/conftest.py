@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +19,8 @@ from PIL import Image
 from rtbench.runs.directory import RunDirectory
 
 pytest.register_assert_rewrite("browser")  # its assert_clean should say what was not clean
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have background jobs ignore it, and so their children
 
 IMAGENET_SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "imagenet-sample" / "val"
 
@@ -71,6 +76,19 @@ def rtbench(tmp_path, image_cache):
 
 
 @pytest.fixture
+def quickly(rtbench, tmp_path):
+    """Compare with a few runs in one process each, whoever else uses the machine; gives the record of the run."""
+
+    def compare(model: str | Path, *options: str | Path, out: str = "run") -> dict[str, Any]:
+        quick = ("--runs", "5", "--processes", "1", "--patience", "0")
+        done = rtbench("compare", model, *quick, *options, "--out", tmp_path / out)
+        assert done.returncode in (0, 1), done.stderr
+        return json.loads((tmp_path / out / "result.json").read_text())
+
+    return compare
+
+
+@pytest.fixture
 def terminal(tmp_path, image_cache):
     """Run the command line on a terminal 80 columns wide; gives everything that it wrote there."""
 
@@ -99,6 +117,21 @@ def terminal(tmp_path, image_cache):
 
 
 @pytest.fixture
+def start():
+    """Start processes that end with the test, however it ends."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*command: str | Path, **options: object) -> subprocess.Popen[str]:
+        started.append(subprocess.Popen([*map(str, command)], text=True, **options))
+        return started[-1]
+
+    yield run
+    for process in started:
+        with process:
+            process.kill()
+
+
+@pytest.fixture
 def directory(tmp_path: Path) -> RunDirectory:
     return RunDirectory(tmp_path / "run")
 
@@ -113,6 +146,14 @@ def browser(tmp_path_factory):
     started = browsing.Browser(tmp_path_factory.mktemp("chromium"))
     yield started
     started.close()
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory) -> Path:
+    """A folder with stand-ins for NVIDIA's libraries."""
+    from standins import build_driver
+
+    return build_driver(tmp_path_factory.mktemp("driver"))
 
 
 GOLDEN = Path(__file__).resolve().parent / "golden"

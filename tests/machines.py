@@ -22,6 +22,8 @@ class ScriptedMonitor:
     """What is seen of each block in turn, of each look at the machine, and after that `then`; Ctrl-C falls after
     `interrupt` blocks."""
 
+    hidden: Sequence[str] = ()
+
     def __init__(
         self,
         blocks: Sequence[Seen] = (),
@@ -42,6 +44,8 @@ class ScriptedMonitor:
             raise KeyboardInterrupt
         self.timed += 1
         return self.blocks.pop(0) if self.blocks else self.then
+
+    def sample_lead(self) -> None: ...
 
     def look(self) -> tuple[Seen, str]:
         self.looked += 1

@@ -66,7 +66,7 @@ def test_bad_input_raises_and_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"absent\.pt does not exist"):
         rtbench.compare("absent.pt")
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(UsageError, match="is no run directory"):
+    with pytest.raises(UsageError, match="is not a run directory"):
         rtbench.load_run(tmp_path)
 
 

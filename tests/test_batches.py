@@ -47,9 +47,9 @@ def opened(exported, row: str) -> tuple[SessionHost, list[Predictions]]:
 def test_batches_are_answered_as_single_images_are(exported, row: str, monkeypatch: pytest.MonkeyPatch) -> None:
     answered: list[int] = []
 
-    def counted(logits: np.ndarray) -> Predictions:
+    def counted(logits: np.ndarray, *among: object) -> Predictions:
         answered.append(len(logits))
-        return predict_batch(logits)
+        return predict_batch(logits, *among)
 
     monkeypatch.setattr("rtbench.measure.sessions.predict_batch", counted)
     host, reported = opened(exported, row)

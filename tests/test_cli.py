@@ -13,7 +13,7 @@ import typer
 
 from rtbench.cli.app import app
 
-COMMANDS = ["export", "compare", "report", "diff", "history", "gpu-check", "doctor", "cache"]
+COMMANDS = ["export", "compare", "score", "report", "diff", "history", "gpu-check", "doctor", "cache"]
 
 
 def every_command() -> list[list[str]]:
@@ -74,7 +74,7 @@ def test_quiet_says_nothing_on_stderr_and_verbose_a_line_a_phase(rtbench, fake, 
 def test_quiet_keeps_errors(rtbench, tmp_path):
     done = rtbench("--quiet", "report", tmp_path / "missing")
     assert done.returncode == 2
-    assert "is no run directory" in done.stderr
+    assert "is not a run directory" in done.stderr
 
 
 def test_quiet_and_verbose_exclude_each_other(rtbench):

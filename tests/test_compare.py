@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import signal
 import statistics
@@ -88,7 +87,7 @@ def test_accuracy_is_counted_from_the_predictions_written(compare, tmp_path, ten
         ({"how": "raise"}, "failed", "scripted fault"),
         ({"how": "exit", "step": "open"}, "failed", "exited with code 3"),
         ({"how": "kill", "after": 60}, "failed", "SIGKILL"),
-        ({"how": "hang", "after": 60}, "failed", "no answer for 3 s"),
+        ({"how": "hang", "after": 60}, "failed", "no answer for 20 s"),
         ({"how": "nan"}, "invalid", "NaN or infinity for 45 of 45 images"),
         ({"how": "unavailable", "step": "open"}, "unavailable", "change the script"),
     ],
@@ -98,7 +97,8 @@ def test_one_bad_row_hides_no_other(compare, tmp_path, fault, status, words):
     well = write_fake(tmp_path, "well", latency_ms=[2.0])
     bad = write_fake(tmp_path, "bad", latency_ms=[1.0], fault=fault)
     code = 0 if status == "unavailable" else 1
-    run = compare(bad, well, "--runs", "50", "--timeout", "3", code=code)
+    timeout = "20" if fault["how"] == "hang" else "600"  # in which every process has started, however busy the machine
+    run = compare(bad, well, "--runs", "50", "--timeout", timeout, code=code)
     broken, whole = run.rows
     assert (broken.id, broken.status) == ("bad/fake/fp32", status)
     assert words in (broken.reason or "")
@@ -108,37 +108,47 @@ def test_one_bad_row_hides_no_other(compare, tmp_path, fault, status, words):
     assert (whole.latency.runs, whole.latency.mean_ms) == (50, 2.0)
 
 
-def test_a_worker_killed_from_outside_while_it_waits_is_its_own_rows_failure(tmp_path, ten_classes):
+def test_a_worker_killed_from_outside_while_it_waits_is_its_own_rows_failure(tmp_path, ten_classes, start):
     well, bad = (write_fake(tmp_path, name, latency_ms=[]) for name in ("well", "bad"))
-    arguments = [well, bad, "--data", ten_classes, "--out", tmp_path / "run", "--runs", "5000", "--processes", "1"]
+    run = tmp_path / "run"
+    arguments = [well, bad, "--data", ten_classes, "--out", run, "--runs", "10000000", "--processes", "1"]
     arguments += ["--patience", "0"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rtbench", "compare", *map(str, arguments), "--cache-dir", str(tmp_path / "cache")],
+    process = start(
+        *(sys.executable, "-m", "rtbench", "compare", *arguments, "--cache-dir", tmp_path / "cache"),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     )
-    samples = tmp_path / "run" / "samples.csv"
-    while not (samples.exists() and "bad" in samples.read_text()):
-        assert process.poll() is None
-        time.sleep(0.01)
-    (worker,) = (
-        child
-        for child in psutil.Process(process.pid).children()
-        if "bad" in Path(f"/proc/{child.pid}/fd/1").readlink().name
-    )
-    while worker.status() != psutil.STATUS_STOPPED:
-        pass
+
+    def rounds_of(row: str) -> int:
+        return sum(block.row == row for block in every_block(run))
+
+    def wait_for(row: str, rounds: int) -> None:
+        while rounds_of(row) < rounds:
+            assert process.poll() is None
+            time.sleep(0.05)
+
+    wait_for("bad/fake/fp32", 2)
+    parent = psutil.Process(process.pid)
+    (worker,) = (child for child in parent.children() if "bad" in Path(f"/proc/{child.pid}/fd/1").readlink().name)
+    while True:  # with the parent stopped, a worker that is stopped too stays so
+        parent.suspend()
+        while parent.status() != psutil.STATUS_STOPPED:
+            pass
+        if worker.status() == psutil.STATUS_STOPPED:
+            break
+        parent.resume()
     worker.kill()
-    _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 1, stderr
-    whole, broken = read_run(tmp_path / "run").rows
+    parent.resume()
+    wait_for("well/fake/fp32", rounds_of("bad/fake/fp32") + 5)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate()
+    assert process.returncode == 130, stderr
+    whole, broken = read_run(run).rows
     assert (broken.status, "was killed by SIGKILL" in (broken.reason or "")) == ("failed", True)
     assert whole.latency is not None
     assert whole.status == "ok"
-    blocks = [block for block in every_block(tmp_path / "run") if block.row == whole.id]
-    assert sum(len(block.durations_ns) for block in blocks) == 5000  # of which this machine may have disturbed some
+    assert rounds_of(whole.id) > rounds_of(broken.id) + 1
 
 
 def test_noise_beyond_the_models_own_spread_is_invalid(compare, tmp_path):
@@ -176,7 +186,7 @@ def narrow(blocks: list[Block], target: float) -> bool:
 def test_a_target_is_reached_in_whole_rounds(compare, tmp_path):
     steady = write_fake(tmp_path, "steady", latency_ms=[2.0])
     uneven = write_fake(tmp_path, "uneven", latency_ms=[float(each) for each in range(1, 60)])
-    run = compare(steady, uneven, "--target-ci", "4%", "--runs", "50", "--processes", "1")
+    run = compare(steady, uneven, "--target-ci", "4%", "--runs", "50", "--processes", "1", "--max-time", "100000")
     first, second = (row.latency for row in run.rows)
     assert first is not None
     assert second is not None
@@ -189,7 +199,7 @@ def test_a_target_is_reached_in_whole_rounds(compare, tmp_path):
 
 def test_a_target_is_reached_at_the_end_of_a_process(compare, tmp_path):
     uneven = write_fake(tmp_path, "uneven", latency_ms=[float(each) for each in [*range(1, 90), 400, *range(1, 37)]])
-    run = compare(uneven, "--target-ci", "2%", "--runs", "75", "--max-time", "60")
+    run = compare(uneven, "--target-ci", "2%", "--runs", "75", "--max-time", "100000")
     latency = run.rows[0].latency
     assert latency is not None
     blocks = read_blocks(tmp_path / "run")["fake/fp32"]
@@ -276,24 +286,22 @@ def test_every_file_of_the_run_directory_says_the_same(compare, rtbench, tmp_pat
         assert again.stdout.strip() == (folder / name).read_text().strip()
 
 
-def test_ctrl_c_keeps_what_was_measured(tmp_path, ten_classes):
+def test_ctrl_c_keeps_what_was_measured(tmp_path, ten_classes, start):
     path = write_fake(tmp_path, "slow", latency_ms=[])  # by the real clock, and so many runs that it lasts
     arguments = ["compare", path, "--data", ten_classes, "--out", tmp_path / "run", "--runs", "100000000"]
     arguments += ["--patience", "0"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rtbench", *map(str, arguments), "--cache-dir", str(tmp_path / "cache")],
+    process = start(
+        *(sys.executable, "-m", "rtbench", *arguments, "--cache-dir", tmp_path / "cache"),
         cwd=tmp_path,
-        env=os.environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     )
     samples = tmp_path / "run" / "samples.csv"
-    deadline = time.monotonic() + 60
-    while not samples.exists() and time.monotonic() < deadline:
+    while not samples.exists():
+        assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate()
     assert process.returncode == 130, stderr
     run = read_run(tmp_path / "run")
     assert not run.complete

@@ -7,6 +7,7 @@ import statistics
 
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.stats
 from made_samples import PROCESSES, autocorrelated, drift, in_processes
 
@@ -94,6 +95,22 @@ def test_where_processes_do_not_differ_rounds_are_taken_together() -> None:
     alike = {number: np.array([2.0]) for number in range(20)}
     slower = {number: np.array([3.0]) for number in range(20)}
     assert compare_rounds(alike, slower, processes) == (1.5, (1.5, 1.5), "faster")
+
+
+def test_rounds_are_taken_together_up_to_a_level_of_one_in_ten() -> None:
+    """The same noise in five processes, the levels of which are drawn apart until the test says just 0.1."""
+    generator = np.random.default_rng(19)
+    noise, levels = generator.normal(0, 0.01, (5, 4)), generator.normal(0, 1, (5, 1))
+    processes = {number: number // 4 for number in range(20)}
+
+    def p_value(apart: float) -> float:
+        return float(scipy.stats.f_oneway(*(noise + apart * levels)).pvalue)
+
+    at = scipy.optimize.brentq(lambda apart: p_value(apart) - 0.1, 0.004, 0.1)
+    for apart, together in ((0.99 * at, True), (1.01 * at, False)):
+        assert (p_value(apart) > 0.1) == together
+        own, other = rounds_of(np.full((20, 1), 10.0)), rounds_of(10 * np.exp((noise + apart * levels).reshape(20, 1)))
+        assert (compare_rounds(own, other, processes) == compare_rounds(own, other)) == together
 
 
 @pytest.mark.parametrize(("spread", "tells"), [(0.0, True), (0.003, True), (0.01, True), (0.04, False)])

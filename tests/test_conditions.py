@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
 import pytest
 
 from rtbench.measure.conditions import GpuReading, Judge, Seen, summarise_conditions
@@ -86,6 +88,24 @@ def test_conditions_are_means_over_the_blocks_and_extremes() -> None:
     )
 
 
+def test_a_block_of_which_only_its_length_is_known_was_left_alone() -> None:
+    record = summarise_conditions([Seen(2.0)])
+    assert record == QUIET.model_copy(update={"other_cores": 0.0})
+    assert (record.waited_cores, record.stolen_cores, record.throttled_s) == (0.0, 0.0, 0.0)
+
+
+def test_less_than_no_cores_were_kept_busy_by_nobody() -> None:
+    """What is known of others is a difference of counters, and may come out below nought."""
+    assert summarise_conditions([Seen(1.0, other_s=-0.5), Seen(1.0, other_s=0.1)]).other_cores == 0.0
+    assert FULL.disturbance(Seen(1.0, other_s=-0.5)) == ""
+
+
+def test_what_was_seen_cannot_be_changed() -> None:
+    for made, name in ((Seen(1.0), "wall_s"), (COOL, "sm_mhz"), (FULL, "cores")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(made, name, 3)
+
+
 def test_nothing_was_seen_of_a_row_that_was_not_timed() -> None:
     assert summarise_conditions([]) == QUIET.model_copy(update={"other_cores": 0.0})
 
@@ -101,8 +121,15 @@ HOT = GpuConditions(
         ({"other_cores": 0.8}, "other processes kept 0.8 of 2 cores busy", "close them"),
         ({"stolen_cores": 0.1}, "the host of this virtual machine took 0.1 cores away", "when it is idle"),
         ({"stolen_cores": 0.1, "other_cores": 1.2}, "other processes kept 1.2 of 2 cores busy", "close them"),
+        ({"stolen_cores": 0.3, "other_cores": 0.3}, "other processes kept 0.3 of 2 cores busy", "close them"),
+        ({"throttled_s": 0.25}, "the container's CPU limit stopped it for 0.25 s", "lower --threads"),
         ({"throttled_s": 1.5, "other_cores": 2}, "the container's CPU limit stopped it for 1.5 s", "lower --threads"),
         ({"gpu": HOT}, "the GPU lowered its clock (power cap, thermal; 900 to 1590 MHz)", "cool it"),
+        (
+            {"gpu": HOT.model_copy(update={"slowdowns": [], "other_processes": 0}), "stolen_cores": 0.1},
+            "the host of this virtual machine took 0.1 cores away",
+            "when it is idle",
+        ),
         (
             {"gpu": HOT.model_copy(update={"slowdowns": []})},
             "2 other processes used the GPU",

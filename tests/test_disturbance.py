@@ -200,6 +200,14 @@ def test_a_scripted_clock_is_disturbed_by_nothing(compare, models, tmp_path):
     assert run.rows[0].conditions.other_cores == pytest.approx(1.5)  # as it was, all the same
 
 
+def test_a_machine_that_hides_what_it_does_is_told_of(compare):
+    monitor = ScriptedMonitor()
+    monitor.hidden = ["its processes"]
+    run, _ = compare(monitor)
+    for row in run.rows:
+        assert "this machine hides its processes: others may disturb unnoticed" in row.warnings
+
+
 def test_beside_a_machine_that_is_really_busy_nothing_is_claimed(rtbench, models, tmp_path, ten_classes):
     for path in models:
         path.write_text(json.dumps({"latency_ms": [], "classes": 30_000}))  # so many that a run takes a moment

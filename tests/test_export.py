@@ -16,6 +16,7 @@ import onnxruntime
 import pytest
 import torch
 import torchvision
+from conftest import write_images
 from onnx import TensorProto, numpy_helper
 
 from rtbench import artifacts
@@ -159,12 +160,14 @@ def test_an_artifact_is_made_again_exactly_when_what_it_was_made_from_changes(ex
 def test_a_file_that_is_not_ours_is_never_overwritten(image_cache, tmp_path):
     (tmp_path / "onnx-fp32.onnx").write_text("mine")
     said = export(tmp_path, image_cache, "--precisions", "fp32", code=2)
-    assert "was not made by rtbench" in said
+    assert "was not made by this version of rtbench" in said
     assert (tmp_path / "onnx-fp32.onnx").read_text() == "mine"
 
 
 def test_an_exported_folder_is_a_model(exported, rtbench, tmp_path):
-    done = rtbench("compare", exported, "--runs", "10", "--precisions", "fp32", "--out", tmp_path / "run", *ONCE)
+    write_images(tmp_path / "photos", 24)
+    options = ("--runs", "10", "--precisions", "fp32", "--data", tmp_path / "photos", "--out", tmp_path / "run")
+    done = rtbench("compare", exported, *options, *ONCE)
     assert done.returncode == 0, done.stderr
     run = read_run(tmp_path / "run")
     assert [row.id for row in run.rows] == ["torch/fp32", "ort/fp32"]
@@ -251,7 +254,7 @@ def test_weights_past_the_limit_of_one_file_lie_beside_it(monkeypatch, tmp_path)
     module = build("squeezenet1_1", {"num_classes": 1000})
     batch = np.random.default_rng(0).standard_normal((1, 3, 224, 224), dtype=np.float32)
     fp32, fp16, int8 = (tmp_path / f"{name}.onnx" for name in ("fp32", "fp16", "int8"))
-    onnx_export.write_fp32(module, None, 224, fp32)
+    onnx_export.write_fp32(module, None, (3, 224, 224), fp32)
     half.write_fp16(fp32, fp16)
     write_int8(fp32, int8, iter([batch] * 4), 4, "minmax", lambda *_: None)
     with torch.inference_mode():
@@ -279,7 +282,9 @@ def test_a_damaged_result_of_quantisation_is_reported_by_export(exported, image_
 def test_resnet18_has_the_sizes_of_its_baseline(rtbench, tmp_path, name):
     torch.manual_seed(1)
     torch.save(torchvision.models.get_model(name).state_dict(), tmp_path / "model.pt")
-    done = rtbench("compare", "model.pt", "--runs", "20", "--calibration-images", "16", "--out", "run", *ONCE)
+    write_images(tmp_path / "photos", 24)
+    options = ("--runs", "20", "--calibration-images", "16", "--data", "photos", "--out", "run")
+    done = rtbench("compare", "model.pt", *options, *ONCE)
     assert done.returncode == 0, done.stderr + done.stdout
     run = read_run(tmp_path / "run")
     assert run.model.arch == name
@@ -303,7 +308,7 @@ def test_an_optimiser_of_onnx_runtime_that_crashes_is_left_out_and_named(rtbench
     torch.nn.init.normal_(network.heads.head.weight)  # torchvision leaves it zero
     torch.save(network, tmp_path / "vit.pt")
     done = rtbench(
-        *("compare", "vit.pt", "--trust-pickle", "--input-size", "16", "--runtimes", "ort", "--precisions", "fp16"),
+        *("compare", "vit.pt", "--trust-code", "--input-size", "16", "--runtimes", "ort", "--precisions", "fp16"),
         *("--runs", "10", "--out", "run", *ONCE),
     )
     assert done.returncode == 0, done.stderr + done.stdout

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rtbench.errors import InvalidOutput
-from rtbench.measure.fidelity import LIMIT, ROUNDING, judge, require_outputs
+from rtbench.measure.fidelity import LIMIT, ROUNDING, judge, require_outputs, require_varied, within_rounding
 
 PRECISIONS = ["fp32", "fp16", "int8"]
 
@@ -148,6 +148,29 @@ def test_rounding_is_never_invalid_however_much_the_outputs_move(precision: str)
     assert refused == []
 
 
+def test_the_limits_are_those_that_were_measured() -> None:
+    """To be changed only with new measurements: what is shipped depends on them."""
+    assert ROUNDING == {"fp32": 1e-5, "fp16": 5e-3, "int8": 0.1}
+    assert LIMIT == {"fp32": 0.01, "fp16": 0.1, "int8": 0.7}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_two_outputs_are_within_rounding_by_their_rms(precision: str) -> None:
+    reference = logits()
+    size = math.sqrt(float((reference.astype(np.float64) ** 2).mean()))
+    for share, expected in ((0.99, True), (1.01, False)):
+        outputs = with_error(reference, share * ROUNDING[precision] * size)
+        assert within_rounding(outputs, reference, precision) is expected
+    assert within_rounding(reference, reference, precision)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_what_cannot_be_judged_is_garbage_from_five_times_rounding_on(precision: str) -> None:
+    reference = untrained(1e-9)  # its size is 1
+    for share, expected in ((4.9, "ok"), (5.1, "invalid")):
+        assert judge(reference, with_error(reference, share * ROUNDING[precision]), precision)[0] == expected
+
+
 def test_one_image_is_too_few_to_judge() -> None:
     reference = logits(images=1)
     status, fidelity = judge(reference, with_error(reference, 1e-6), "fp32")
@@ -210,3 +233,34 @@ def test_a_wrong_shape_is_told(shape: tuple[int, ...]) -> None:
         require_outputs(np.zeros(shape, dtype=np.float32), 5, 10)
     assert str(list(shape)) in str(caught.value)
     assert "[5, 10]" in str(caught.value)
+
+
+def test_the_same_output_for_several_images_is_told_and_for_one_is_not() -> None:
+    require_varied(logits(images=1))
+    require_varied(logits(images=2))
+    almost = np.tile(logits(images=1), (5, 1))
+    almost[3, 2] += 1
+    require_varied(almost)
+    with pytest.raises(InvalidOutput, match="same for all of 5 images"):
+        require_varied(np.tile(logits(images=1), (5, 1)))
+
+
+def test_verdicts_say_by_how_much() -> None:
+    reference = logits(images=64)
+    _, fidelity = judge(reference, with_error(reference, 2 * spread_of(reference)), "fp32")
+    agreement = f"{fidelity.top1_agreement:.0%}"
+    assert fidelity.verdict == (
+        f"outputs do not match the model's: error is 2 of their spread over images (limit 0.01), top-1 agrees on"
+        f" {agreement} of 64"
+    )
+    still = untrained(1e-7)
+    _, fidelity = judge(still, with_error(still, 0.5), "fp32")
+    assert "error is 0.5 of their size, far beyond fp32 rounding" in fidelity.verdict
+    _, fidelity = judge(still, still, "fp32")
+    assert "move by only 1e-07 of their size between images, within fp32 rounding" in fidelity.verdict
+    nothing = np.zeros_like(still)
+    assert judge(nothing, nothing, "fp32")[1].verdict.startswith("cannot be judged: the model's outputs are all zero")
+    status, fidelity = judge(nothing, still, "fp32")
+    assert (status, fidelity.relative_error) == ("invalid", None)
+    assert "error is none of their size" in fidelity.verdict
+    assert judge(reference, reference, "fp32")[1].verdict == "follows the model"

@@ -210,5 +210,22 @@ def test_budgets_that_are_none_are_told(text):
         parse_budgets(text)
 
 
+def test_a_budget_of_nothing_and_a_fraction_of_a_percent():
+    assert parse_budgets("size:0%") == {"size": 0.0}
+    assert parse_budgets("latency:150%") == {"latency": 1.5}
+    for text in ("size:inf%", "size:-0.001%", "size:5%,size", "latency:%"):
+        with pytest.raises(UsageError, match="is not a budget"):
+            parse_budgets(text)
+
+
+def test_a_row_is_worse_by_the_better_end_of_its_interval_and_by_nothing_where_there_is_none():
+    gate = judge(
+        found(one={"latency": change(0.5, 0.4, 0.6), "accuracy": change(-0.3, -0.4, -0.2)}),
+        {"latency": 1, "accuracy": 1, "size": 1},
+    )
+    assert [each.worse_by for each in gate.decisions] == [0.4, 0.2, 0.0]
+    assert [each.outcome for each in gate.decisions] == ["within", "within", "not judged"]
+
+
 def test_budgets():
     assert parse_budgets("latency:5%, accuracy:0.5pp,size:1%") == {"latency": 0.05, "accuracy": 0.005, "size": 0.01}

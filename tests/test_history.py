@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -98,13 +102,81 @@ def test_diffs_are_kept_and_made_again_when_a_run_changes(folder, monkeypatch):
     assert marks(again)["run-3"] == {}
 
 
-@pytest.mark.parametrize("damage", ["garbage", "a folder"])
-def test_a_damaged_index_is_done_without(folder, damage):
-    if damage == "garbage":
-        (folder / INDEX).write_bytes(b"no database" * 100)
-    else:
-        (folder / INDEX).mkdir()
+def test_a_change_of_answers_is_seen(folder):
+    assert marks(history(folder))["run-2"] == {}
+    path = folder / "run-2" / "predictions" / "ort-int8.csv"
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([header, *(f"{line.split(',')[0]},99,0,1" for line in lines)]) + "\n")
+    assert marks(history(folder))["run-2"] == {"accuracy": False}
+
+
+def test_a_run_is_compared_with_the_one_before_it_whatever_comes_and_goes(folder):
+    whole = history(folder)
+    first, second = ((folder / run / "result.json", folder / run / "away.json") for run in ("run-1", "run-2"))
+    second[0].rename(second[1])
+    change = next(each.change for each in history(folder).points if each.run == "run-3" and each.row == "ort/int8")
+    assert change["latency"] == pytest.approx(0.2, abs=0.01)
+    first[0].rename(first[1])
+    assert marks(history(folder)) == {"run-3": {}}
+    for there, away in (first, second):
+        away.rename(there)
+    assert history(folder) == whole
+
+
+def damages(index: Path) -> Iterator[bytes]:
+    whole = index.read_bytes()
+    yield b""
+    yield b"no index\n" * 100
+    yield b"\xff" * 100
+    yield whole[: len(whole) // 2]
+    yield whole.replace(b"run-3", b"run-9")
+    other = b'{"runs": {"run-1": 3}}'
+    yield hashlib.sha256(other).hexdigest().encode() + b"\n" + other
+    for at in range(0, len(whole), len(whole) // 50):
+        yield whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+
+
+def test_a_damaged_index_is_made_again(folder):
+    expected = history(folder)
+    whole = (folder / INDEX).read_bytes()
+    for damaged in damages(folder / INDEX):
+        (folder / INDEX).write_bytes(damaged)
+        assert history(folder) == expected
+        assert (folder / INDEX).read_bytes() == whole
+
+
+def test_an_index_that_cannot_be_written_is_done_without(folder):
+    (folder / INDEX).mkdir()
     assert marks(history(folder))["run-3"] == {"latency": False}
+    assert list((folder / INDEX).iterdir()) == []
+    assert not list(folder.glob("*.partial"))
+
+
+def test_one_damaged_run_leaves_the_others(folder):
+    """Its figures are those of its record, and the runs after it are compared where they can be."""
+    write_usual_run(folder / "run-4", created="2026-11-04T12:00:00+00:00")
+    (folder / "run-2" / "samples.csv").write_text("row,round\n0,0\n")
+    for _ in range(2):  # the second time from the index
+        found = history(folder)
+        assert marks(found) == {"run-1": {}, "run-2": {}, "run-3": {}, "run-4": {"latency": True}}
+        assert len(found.skipped) == 1
+        assert "run-2/samples.csv is damaged" in found.skipped[0]
+
+
+def test_two_histories_at_once_do_each_other_no_harm(rtbench, folder):
+    expected = history(folder)
+    (folder / INDEX).unlink()
+    with ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(lambda _: rtbench("history", folder, "--format", "json"), range(3)))
+    assert [each.stderr for each in done] == [""] * 3
+    assert [History.model_validate_json(each.stdout) for each in done] == [expected] * 3
+    assert history(folder) == expected
+
+
+def test_a_name_that_is_no_text_is_shown(folder):
+    (folder / "run-3").rename(folder / os.fsdecode(b"caf\xe9"))
+    for _ in range(2):
+        assert marks(history(folder))["caf\\xe9"] == {"latency": False}
 
 
 def test_a_folder_without_runs_is_told(tmp_path, rtbench):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import random
 import resource
@@ -21,8 +22,10 @@ from PIL import Image
 
 from rtbench.errors import UsageError
 from rtbench.images import cache as module
+from rtbench.images import decoders
 from rtbench.images.cache import CachedImages, cache_images
-from rtbench.images.cache_entries import list_entries, prune
+from rtbench.images.cache_chunks import read_chunks
+from rtbench.images.cache_entries import UNKNOWN, list_entries, prune
 from rtbench.images.cropping import crop
 from rtbench.images.crops import Crops
 from rtbench.images.datasets import read_images, read_labelled
@@ -65,7 +68,7 @@ def state(cache: Path) -> dict[Path, tuple[int, int]]:
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_pixels_are_each_images_crop_in_order(images: ImageSet, tmp_path: Path, monkeypatch, processes: int) -> None:
-    monkeypatch.setattr(module, "CHUNK", 2)
+    monkeypatch.setattr(decoders, "CHUNK", 2)
     seen: list[tuple[int, int]] = []
     result = cache_images(images, RECIPE, tmp_path / "cache", processes, lambda done, total: seen.append((done, total)))
     pixels = result.open()
@@ -233,7 +236,7 @@ def test_images_of_which_none_can_be_read_are_refused(images: ImageSet, tmp_path
 
 
 def test_an_interrupted_build_goes_on_where_it_was(images: ImageSet, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(module, "CHUNK", 1)
+    monkeypatch.setattr(decoders, "CHUNK", 1)
 
     def interrupt(done: int, _total: int) -> None:
         if done == 3:
@@ -245,7 +248,7 @@ def test_an_interrupted_build_goes_on_where_it_was(images: ImageSet, tmp_path: P
     assert not list(cache.rglob("pixels.npy"))
     # A chunk whose pixels are not what was written, as after a power cut, is decoded again.
     (entry,) = cache.iterdir()
-    start = json.loads((entry / "chunks.jsonl").read_text().splitlines()[0])[0]
+    start = next(iter(read_chunks(entry / "chunks.jsonl")))
     with (entry / "pixels.partial").open("r+b") as file:
         file.seek(-(6 - start) * 24 * 24 * 3, os.SEEK_END)
         file.write(bytes(100))
@@ -258,26 +261,33 @@ def test_an_interrupted_build_goes_on_where_it_was(images: ImageSet, tmp_path: P
 
 
 BUILD = """
-import json, sys
+import json, signal, sys
 from pathlib import Path
-from rtbench.images import cache as image_cache
+from rtbench.images import decoders
+from rtbench.images.cache import cache_images
 from rtbench.images.datasets import read_labelled
 from rtbench.images.preprocessing import RESNET
-image_cache.CHUNK = 2
+decoders.CHUNK = 2
 recipe = RESNET.model_copy(update={"input_size": 24, "resize": 28})
 first = []
 def progress(done, total):
     first.append(done)
     print(done, flush=True)
-result = image_cache.cache_images(read_labelled(Path(sys.argv[1]), 2), recipe, Path(sys.argv[2]), 2, progress)
+    if done >= int(sys.argv[3]):
+        signal.pause()  # until it is killed
+result = cache_images(read_labelled(Path(sys.argv[1]), 2), recipe, Path(sys.argv[2]), 2, progress)
 print(json.dumps({"fingerprint": result.fingerprint, "began": first[:1]}))
 """
 
 
-def build(pictures: Path, cache: Path, **options) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", BUILD, str(pictures), str(cache)], stdout=subprocess.PIPE, text=True, **options
-    )
+@pytest.fixture
+def build(start):
+    """A build of its own process, which waits to be killed once so many images are decoded."""
+
+    def run(pictures: Path, cache: Path, *, stop_at: int = 10**9, **options) -> subprocess.Popen[str]:
+        return start(sys.executable, "-c", BUILD, pictures, cache, stop_at, stdout=subprocess.PIPE, **options)
+
+    return run
 
 
 @pytest.fixture
@@ -292,12 +302,12 @@ def many(tmp_path: Path) -> Path:
     return tmp_path / "many"
 
 
-def test_a_build_killed_at_random_moments_ends_as_if_it_had_not_been(many: Path, tmp_path: Path) -> None:
+def test_a_build_killed_at_random_moments_ends_as_if_it_had_not_been(many: Path, tmp_path: Path, build) -> None:
     cache, chooser = tmp_path / "cache", random.Random(3)
     for _ in range(4):
-        process = build(many, cache)
-        assert process.stdout
         target = chooser.randrange(10, 120)
+        process = build(many, cache, stop_at=target)
+        assert process.stdout
         for line in process.stdout:
             if line.startswith("{") or int(line) >= target:
                 break
@@ -312,7 +322,7 @@ def test_a_build_killed_at_random_moments_ends_as_if_it_had_not_been(many: Path,
     np.testing.assert_array_equal(cached(images, cache).open(), fresh.open())
 
 
-def test_two_builds_at_once_make_one_cache(many: Path, tmp_path: Path) -> None:
+def test_two_builds_at_once_make_one_cache(many: Path, tmp_path: Path, build) -> None:
     both = [build(many, tmp_path / "cache") for _ in range(2)]
     outputs = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
@@ -324,7 +334,7 @@ def test_two_builds_at_once_make_one_cache(many: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(cached(read_labelled(many, 2), tmp_path / "cache").open(), fresh.open())
 
 
-def test_a_full_disk_is_told_in_a_sentence_and_leaves_nothing(many: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_told_in_a_sentence_and_leaves_nothing(many: Path, tmp_path: Path, build) -> None:
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
@@ -354,8 +364,8 @@ def test_pruning_removes_what_was_not_used_and_is_not_in_use(images: ImageSet, t
     assert sorted(cache.iterdir()) == sorted([used.path.parent, recent.parent])
 
 
-def test_what_a_killed_build_left_is_listed_and_pruned(many: Path, tmp_path: Path) -> None:
-    process = build(many, tmp_path / "cache")
+def test_what_a_killed_build_left_is_listed_and_pruned(many: Path, tmp_path: Path, build) -> None:
+    process = build(many, tmp_path / "cache", stop_at=20)
     assert process.stdout
     for line in process.stdout:
         if int(line) >= 20:
@@ -376,3 +386,122 @@ def test_a_cache_folder_that_cannot_be_is_told(images: ImageSet, tmp_path: Path)
     assert str(cache) in caught.value.message
     assert "--cache-dir" in caught.value.remedy
     assert (tmp_path / "file").read_text() == "in the way"
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "a bit of a pixel": lambda entry: flip(entry / "pixels.npy", -1),
+    "a bit of the shape": lambda entry: flip(entry / "pixels.npy", 60),
+    "cut": lambda entry: os.truncate(entry / "pixels.npy", 5000),
+    "emptied": lambda entry: os.truncate(entry / "pixels.npy", 0),
+    "grown": lambda entry: os.truncate(entry / "pixels.npy", 20_000),
+    "a digit of a checksum": lambda entry: flip(entry / "chunks.jsonl", 12),
+    "chunks cut": lambda entry: os.truncate(entry / "chunks.jsonl", 30),
+    "chunks gone": lambda entry: (entry / "chunks.jsonl").unlink(),
+    "chunks of bytes": lambda entry: (entry / "chunks.jsonl").write_bytes(b"[1, 2]\n{}\nnull\n\xff\xfe\n"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_damaged_is_decoded_again_and_said(images: ImageSet, tmp_path: Path, caplog, damage: str) -> None:
+    caplog.set_level(logging.WARNING)  # an export in this process may have raised it
+    fresh = cached(images, tmp_path / "fresh")
+    entry = cached(images, tmp_path / "cache").path.parent
+    assert caplog.messages == []
+    DAMAGES[damage](entry)
+    again = cached(images, tmp_path / "cache")
+    np.testing.assert_array_equal(again.open(), fresh.open())
+    assert (again.fingerprint, again.unreadable) == (fresh.fingerprint, fresh.unreadable)
+    assert caplog.messages == [f"decoded images in {entry} are damaged and are decoded again"]
+    assert cached(images, tmp_path / "cache") == again
+    assert len(caplog.messages) == 1
+
+
+def test_only_the_damaged_chunk_is_decoded_again(images: ImageSet, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(decoders, "CHUNK", 1)
+    flip(cached(images, tmp_path / "cache").path, -1)
+    seen: list[int] = []
+    cache_images(images, RECIPE, tmp_path / "cache", 2, lambda done, _: seen.append(done))
+    assert seen == [5, 6]
+
+
+def test_damaged_pixels_that_another_run_maps_are_left_to_it(images: ImageSet, tmp_path: Path) -> None:
+    used = cached(images, tmp_path / "cache")
+    flip(used.path, -1)
+    before = used.path.read_bytes()
+    with pytest.raises(UsageError, match="are damaged and in use; wait until the other run has ended"):
+        cached(images, tmp_path / "cache")
+    assert used.path.read_bytes() == before
+
+
+ABOUTS = [None, b"", b"{", b"\xff\xfe", b"[]", b'{"source": 1}', b"[" * 100_000, b'{"source": "a", "images": "many"}']
+
+
+@pytest.mark.parametrize("about", ABOUTS, ids=range(len(ABOUTS)))
+def test_an_entry_whose_description_is_damaged_is_listed_and_pruned(
+    images: ImageSet, tmp_path: Path, about: bytes | None
+) -> None:
+    cached(images, tmp_path / "cache")
+    (entry,) = list_entries(tmp_path / "cache")
+    if about is None:
+        (entry.path / "about.json").unlink()
+    else:
+        (entry.path / "about.json").write_bytes(about)
+    (found,) = list_entries(tmp_path / "cache")
+    assert (found.path, found.source, found.geometry, found.finished) == (entry.path, UNKNOWN, UNKNOWN, True)
+    assert prune(tmp_path / "cache", time.time() + 1) == ([found], [])
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_only_entries_are_pruned_whatever_else_lies_there(images: ImageSet, tmp_path: Path) -> None:
+    cached(images, tmp_path / "cache")
+    (tmp_path / "cache" / "mine").mkdir()
+    (tmp_path / "cache" / "mine" / "about.json").write_text("my own")
+    prune(tmp_path / "cache", time.time() + 1)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["mine"]
+
+
+DEADLY = """
+import os, resource, signal, time
+from rtbench.images.image_set import ImageFile
+
+class Deadly(ImageFile):
+    def read(self):
+        if "crash" in self.name:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if "hang" in self.name:
+            time.sleep(1000)
+        if "memory" in self.name:
+            bytearray(8 << 30)
+        if "odd" in self.name:
+            raise KeyError("a\\nb")
+        return super().read()
+"""
+
+
+def test_an_image_that_ends_its_decoding_process_is_named_and_the_others_go_on(
+    images: ImageSet, tmp_path: Path, monkeypatch
+) -> None:
+    (tmp_path / "deadly.py").write_text(DEADLY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr(decoders, "HUNG_S", 3.0)
+    from deadly import Deadly
+
+    names = ["a", "crash", "b", "hang", "memory", "odd"]
+    files = [Deadly(file.path, name, file.label) for file, name in zip(images.files, names, strict=True)]
+    result = cached(replace(images, files=tuple(files)), tmp_path / "cache", processes=1)
+    assert {names[index]: why.partition(" cannot be read: ")[2] for index, why in result.unreadable.items()} == {
+        "crash": "the process that decoded it was killed by SIGSEGV",
+        "hang": "the process that decoded it gave no answer for 3 s and was killed",
+        "memory": "MemoryError",
+        "odd": r"KeyError: 'a\nb'",
+    }
+    assert [bool(pixels.any()) for pixels in result.open()] == [name in "ab" for name in names]
+    with Image.open(files[2].path) as image:
+        np.testing.assert_array_equal(result.open()[2], crop(image, RECIPE))

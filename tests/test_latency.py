@@ -294,3 +294,38 @@ def test_noise_is_no_reason_to_go_on_but_a_fall_is() -> None:
     assert not has_settled(steady[: LEAST - 1])
     assert has_settled([*steady[:-WARMUP_WINDOW], *(1500 + generator.gamma(1, 5, WARMUP_WINDOW))])
     assert not has_settled([*steady[:-WARMUP_WINDOW], *(950 + generator.gamma(1, 5, WARMUP_WINDOW))])
+
+
+def windows_of(*medians: int) -> list[int]:
+    """Five runs each, of which the one in the middle counts: one far above and one far below do not."""
+    return [run for median in medians for run in (median, 10 * median, median, 1, median)]
+
+
+@pytest.mark.parametrize(
+    ("before", "middle", "newest", "settled"),
+    [
+        (1000, 1000, 980, True),  # two percent are no fall
+        (1000, 1000, 979, False),
+        (1000, 900, 882, True),  # the lower of the two counts
+        (900, 1000, 882, True),
+        (1000, 1000, 1500, True),
+    ],
+)
+def test_settled_is_a_median_at_most_two_percent_below_both_before(
+    before: int, middle: int, newest: int, settled: bool
+) -> None:
+    assert has_settled(windows_of(5000, before, middle, newest)) is settled
+    assert has_settled([7, 7, *windows_of(5000, before, middle, newest)]) is settled  # of the last runs, in fives
+    assert not has_settled(windows_of(before, middle, newest))
+
+
+def test_the_warm_up_ends_after_a_minute_to_the_nanosecond() -> None:
+    """Each window of five runs is 3 % faster than the one before; fifteen of them take a minute."""
+    shares = [0.97**window for window in range(20) for _ in range(5)]
+    falling = [round(share * 60e9 / sum(shares[:75])) for share in shares]
+    falling[0] += 60_000_000_000 - sum(falling[:75])
+    session = Falling(falling)
+    assert warm_up(session, BATCH, session.clock) == (75, False)
+    falling[0] -= 1
+    session = Falling(falling)
+    assert warm_up(session, BATCH, session.clock) == (80, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 
@@ -95,6 +96,23 @@ def test_the_interval_covers_the_mean_of_rounds_that_resemble_their_neighbours(
 def test_between_rounds_is_the_inflation_of_an_autoregression(r: float) -> None:
     values = autocorrelated(np.random.default_rng(5), 20_000, r)
     assert between_rounds(values) == pytest.approx(math.sqrt((1 + r) / (1 - r)), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "values", [[1, 2, 4, 5, 3], [1, 1, 2, 5, 4, 4, 1, 2], [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7]]
+)
+def test_between_rounds_by_hand_with_kendalls_correction(values: list[int]) -> None:
+    mean, n = statistics.fmean(values), len(values)
+    products = math.fsum((a - mean) * (b - mean) for a, b in itertools.pairwise(values))
+    seen = products / math.fsum((value - mean) ** 2 for value in values)
+    # Kendall (1954): what is seen of a true r is (1 + 4 r) / n too small, taken at what is seen.
+    corrected = seen + 1 / n + 4 * seen / n
+    assert 0 < corrected < 0.9
+    assert between_rounds(np.array(values, dtype=float)) == pytest.approx(math.sqrt((1 + corrected) / (1 - corrected)))
+
+
+def test_between_rounds_of_a_ramp_is_that_of_an_autocorrelation_of_nine_tenths() -> None:
+    assert between_rounds(np.arange(200.0)) == pytest.approx(math.sqrt(1.9 / 0.1))
 
 
 def test_between_rounds_never_narrows() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from rtbench.errors import DeviceFailed
 from rtbench.export.onnx import write_fp32
-from rtbench.runtimes import ort
+from rtbench.runtimes import ort, ort_gpu
 
 
 @pytest.fixture(scope="module")
@@ -17,12 +17,12 @@ def session(tmp_path_factory) -> onnxruntime.InferenceSession:
     path = tmp_path_factory.mktemp("ort") / "small.onnx"
     torch.manual_seed(0)
     layers = [torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 7)]
-    write_fp32(torch.nn.Sequential(*layers).eval(), None, 8, path)
+    write_fp32(torch.nn.Sequential(*layers).eval(), None, (3, 8, 8), path)
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
 def test_bound_memory_gives_the_outputs_of_its_last_input(session):
-    bound = ort.BoundMemory(session, "cpu")
+    bound = ort.BoundMemory(session, "cpu", session.get_outputs()[0].name)
     for count in (1, 1, 5, 2, 1):
         batch = np.random.default_rng(count).standard_normal((count, 3, 8, 8), dtype=np.float32)
         bound.bind(batch)
@@ -36,7 +36,7 @@ def test_int8_on_cuda_and_work_left_to_another_provider_are_warned_of():
         "1 Conv, 1 Gemm ran in CUDAExecutionProvider: TensorrtExecutionProvider has no kernels for them",
     )
     assert ort._stranded({"CUDAExecutionProvider": {"Conv": 4}, "CPUExecutionProvider": {"Shape": 1}}, "cuda") == ()
-    assert [bool(ort._without_kernels(*each)) for each in (("cuda", "int8"), ("cuda", "fp16"), ("trt", "int8"))] == [
+    assert [bool(ort_gpu.without_kernels(*each)) for each in (("cuda", "int8"), ("cuda", "fp16"), ("trt", "int8"))] == [
         True,
         False,
         False,
@@ -44,8 +44,10 @@ def test_int8_on_cuda_and_work_left_to_another_provider_are_warned_of():
 
 
 def test_what_onnx_runtime_says_of_a_full_gpu_becomes_a_sentence():
-    said = ort.state.RuntimeException("[ONNXRuntimeError] : 6 : BFCArena: Failed to allocate memory for 8 bytes\nstack")
-    with pytest.raises(DeviceFailed, match="out of memory"), ort._translated():
+    said = ort_gpu.state.RuntimeException(
+        "[ONNXRuntimeError] : 6 : BFCArena: Failed to allocate memory for 8 bytes\nstack"
+    )
+    with pytest.raises(DeviceFailed, match="out of memory"), ort_gpu.translated():
         raise said
-    with pytest.raises(DeviceFailed, match="broke off: CUDA failure 719"), ort._translated():
-        raise ort.state.Fail("CUDA failure 719: unspecified launch failure\nstack")
+    with pytest.raises(DeviceFailed, match="broke off: CUDA failure 719"), ort_gpu.translated():
+        raise ort_gpu.state.Fail("CUDA failure 719: unspecified launch failure\nstack")

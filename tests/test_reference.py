@@ -30,7 +30,7 @@ def test_the_model_itself_answers_the_labelled_images_where_torch_is_no_row(
         assert accuracy.agreement == beside[name].agreement
     # The same, counted from what was kept of each row's answers.
     torch_answers, own = (
-        [each.classes[0] for each in read_predictions(tmp_path / folder, row)]
+        [each.classes[0] for each in read_predictions(tmp_path / folder, [row])[row]]
         for folder, row in (("torch,ort", "torch/fp32"), ("ort", "ort/int8"))
     )
     same = sum(one == other for one, other in zip(torch_answers, own, strict=True))

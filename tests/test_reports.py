@@ -117,10 +117,10 @@ def test_markdown_escapes_what_a_name_may_hold(run):
     assert (
         row.removeprefix("| **ship** ")
         .removeprefix("| ")
-        .startswith("`` a\\|b <i>*`torch/fp32#2` [x](http://e.vil) next/ort/fp32 `` |")
+        .startswith("`` a\\|b <i>*`torch/fp32#2` [x](http://e.vil)\\nnext/ort/fp32 `` |")
     )
     heading = text.splitlines()[0]
-    assert heading == r"### rtbench: a\|b &lt;i>\*\`torch/fp32#<!-- -->2\` \[x\](http://e.vil) next"
+    assert heading == r"### rtbench: a\|b &lt;i>\*\`torch/fp32#<!-- -->2\` \[x\](http://e.vil)\\nnext"
 
 
 def test_the_front_is_what_no_row_beats_in_both(run):

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import pytest
 from conftest import write_images
 
 import rtbench
+from rtbench.measure.latency import LEAD_RUNS
 from rtbench.records.run import Cpu, Run
 from rtbench.runs.directory import RunDirectory
 from rtbench.runs.predictions import read_predictions
@@ -49,29 +51,28 @@ def models(tmp_path: Path) -> list[Path]:
 class Comparing:
     """`rtbench compare` as a process of its own, in the folder of the test."""
 
-    def __init__(self, folder: Path, cache: Path) -> None:
-        self._folder, self._cache = folder, cache
+    def __init__(self, folder: Path, cache: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
+        self._folder, self._cache, self._start = folder, cache, start
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "rtbench", "compare", *map(str, arguments)],
+        return self._start(
+            *(sys.executable, "-m", "rtbench", "compare", *arguments),
             cwd=self._folder,
             env=os.environ | {"XDG_CACHE_HOME": str(self._cache)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
         )
 
     def finish(self, *arguments: str | Path, code: int = 0) -> tuple[str, str]:
         process = self.start(*arguments)
-        stdout, stderr = process.communicate(timeout=120)
+        stdout, stderr = process.communicate()
         assert process.returncode == code, stderr
         return stdout, stderr
 
 
 @pytest.fixture
-def comparing(tmp_path: Path, image_cache: Path) -> Comparing:
-    return Comparing(tmp_path, image_cache)
+def comparing(tmp_path: Path, image_cache: Path, start) -> Comparing:
+    return Comparing(tmp_path, image_cache, start)
 
 
 def written(run: Path) -> int:
@@ -80,9 +81,26 @@ def written(run: Path) -> int:
 
 
 def wait_for(run: Path, size: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
-    while written(run) < size and process.poll() is None and time.monotonic() < deadline:
+    while written(run) < size and process.poll() is None:
         time.sleep(0.002)
+
+
+LIMIT = 100
+SLOW_CLASSES = 100_000
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> tuple[list[Path], list[str]]:
+    """Models and options of a comparison that waits for ever within the accuracy of its second row, until somebody
+    ends it: the 90th image hangs in a process that has timed runs before, and in no other."""
+    options = ["--runs", "20", "--processes", "1", "--warmup", "5", "--limit", str(LIMIT), *ONCE]
+    before = 1 + LIMIT + 5 + 20 * (1 + LEAD_RUNS)  # the first, those checked, warm-up, timed and untimed
+    fault = {"how": "hang", "after": before + 90}
+    paths = [tmp_path / f"{name}.fake" for name in ("first", "second", "third")]
+    for path in paths:
+        script = {"classes": SLOW_CLASSES, "latency_ms": []}
+        path.write_text(json.dumps(script | ({"fault": fault} if path.stem == "second" else {})))
+    return paths, options
 
 
 def predictions_of(run: Path) -> dict[str, bytes]:
@@ -106,16 +124,18 @@ def test_a_run_killed_at_random_moments_evaluates_every_image_once(
     comparing.finish(*asked, "--out", "whole")
     whole = tmp_path / "whole"
     run, chooser = tmp_path / "killed", random.Random(5)
-    cuts = sorted(chooser.randrange(1, written(whole) * 4 // 5) for _ in range(4))
+    cuts = [1, *sorted(chooser.randrange(1, written(whole) * 4 // 5) for _ in range(3))]
     kept: dict[tuple[str, str], list[int]] = {}
     process = comparing.start(*asked, "--out", run)
     for cut in cuts:
         wait_for(run, cut, process)
+        if process.poll() is not None:
+            break  # it was done before the machine let us see
         process.kill()
         process.communicate()
         kept |= {key: starts for key, starts in rounds_of(run).items() if len(starts) == 3}
         process = comparing.start("--resume", run)
-    stdout, stderr = process.communicate(timeout=120)
+    stdout, stderr = process.communicate()
     assert process.returncode == 0, stderr
     assert predictions_of(run) == predictions_of(whole)
     record = read_run(run)
@@ -135,25 +155,29 @@ def test_a_run_killed_at_random_moments_evaluates_every_image_once(
 
 
 def test_ctrl_c_prints_the_accuracy_known_so_far(
-    comparing: Comparing, models: list[Path], pictures: Path, tmp_path: Path
+    comparing: Comparing, hanging: tuple[list[Path], list[str]], pictures: Path, tmp_path: Path
 ) -> None:
-    run = tmp_path / "run"
-    process = comparing.start(*models, "--data", pictures, "--out", run, "--runs", "20", *ONCE)
-    wait_for(run / "predictions", 1000, process)
+    run, (models, options) = tmp_path / "run", hanging
+    process = comparing.start(*models, "--data", pictures, "--out", run, *options)
+    while "second-fake-fp32.csv" not in (predictions_of(run) if (run / "predictions").exists() else ()):
+        assert process.poll() is None
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate()
     assert process.returncode == 130, stderr
     record = read_run(run)
     assert not record.complete
-    first, second = record.rows
+    first, second, third = record.rows
     assert first.accuracy
-    assert 0 < first.accuracy.images < 245
-    assert f"accuracy is that of the first {first.accuracy.images} of 245 images" in " ".join(stdout.split())
-    assert (second.status, second.accuracy) == ("ok", None)
-    assert second.latency
-    assert "interrupted before its accuracy was measured" in second.warnings
+    assert first.accuracy.images == LIMIT
+    assert second.accuracy
+    assert 0 < second.accuracy.images < 90
+    assert f"accuracy is that of the first {second.accuracy.images} of {LIMIT} images" in " ".join(stdout.split())
+    assert (third.status, third.accuracy) == ("ok", None)
+    assert third.latency
+    assert "interrupted before its accuracy was measured" in third.warnings
     comparing.finish("--resume", run)
-    assert [row.accuracy.images for row in read_run(run).rows if row.accuracy] == [245, 245]
+    assert [row.accuracy.images for row in read_run(run).rows if row.accuracy] == [LIMIT] * 3
 
 
 @pytest.mark.parametrize("written", [False, True])
@@ -177,9 +201,10 @@ def test_the_record_says_what_the_files_have_wherever_ctrl_c_fell(
     assert not run.complete
     samples = read_samples(folder)
     assert sum(map(len, samples.values()))
+    answered = read_predictions(folder, [row.id for row in run.rows])
     for row in run.rows:
         assert (row.latency.runs if row.latency else 0) == sum(map(len, samples.get(row.id, [])))
-        assert (row.accuracy.images if row.accuracy else 0) == len(read_predictions(folder, row.id))
+        assert (row.accuracy.images if row.accuracy else 0) == len(answered[row.id])
     assert bool(run.rows[0].accuracy) == (step == "append_predictions")
 
 
@@ -193,20 +218,22 @@ def test_a_run_killed_before_measuring_is_resumed_too(
         time.sleep(0.002)
     process.kill()
     process.communicate()
-    Comparing(tmp_path.parent, comparing._cache).finish("--resume", run)  # from another folder
+    Comparing(tmp_path.parent, comparing._cache, comparing._start).finish("--resume", run)  # from another folder
     assert read_run(run).complete
 
 
 @pytest.fixture
-def interrupted(comparing: Comparing, models: list[Path], pictures: Path, tmp_path: Path) -> Path:
+def interrupted(comparing: Comparing, hanging: tuple[list[Path], list[str]], pictures: Path, tmp_path: Path) -> Path:
     own = tmp_path / "own"
     for path in pictures.rglob("*.png"):
         target = own / path.relative_to(pictures)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
-    run = tmp_path / "run"
-    process = comparing.start(*models, "--data", "own", "--out", run, "--runs", "20", "--limit", "100", *ONCE)
-    wait_for(run, 1500, process)
+    run, (models, options) = tmp_path / "run", hanging
+    process = comparing.start(*models, "--data", "own", "--out", run, *options)
+    while not (run / "predictions").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
     process.kill()
     process.communicate()
     return run
@@ -226,7 +253,7 @@ def test_a_resumed_run_must_be_the_same(interrupted: Path, comparing: Comparing,
     assert "models is ['other.pt'], and" in refused("other.pt")
     model = tmp_path / "first.fake"
     script = model.read_text()
-    model.write_text(json.dumps({"classes": CLASSES, "latency_ms": [], "noise": 0.5}))
+    model.write_text(json.dumps({"classes": SLOW_CLASSES, "latency_ms": [], "noise": 0.5}))
     assert "first.fake is not the model that" in refused()
     model.write_text(script)
     result = interrupted / "result.json"

@@ -8,13 +8,16 @@ import pytest
 from full_run import a_run
 
 from rtbench.errors import UsageError
+from rtbench.measure.accuracy import Predictions
+from rtbench.review.history import history
 from rtbench.runs.csv_lines import file_name
-from rtbench.runs.directory import RunDirectory, read_command
+from rtbench.runs.directory import REPORTS, RunDirectory, read_command
+from rtbench.runs.predictions import read_predictions
 from rtbench.runs.result import read_run
 
 
 def test_only_an_interrupted_run_is_resumed_and_by_one_process(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"missing is no run directory that can be resumed \(it has no command\.json"):
+    with pytest.raises(UsageError, match=r"missing is not a run directory that can be resumed \(it has no"):
         RunDirectory(tmp_path / "missing", resume=True)
     first = RunDirectory(tmp_path / "run")
     first.save_command(["compare", "a model.pt"])
@@ -27,16 +30,87 @@ def test_only_an_interrupted_run_is_resumed_and_by_one_process(tmp_path: Path) -
     assert second.kept == run.model_copy(update={"complete": False})
     assert read_command(second.path) == (["compare", "a model.pt"], Path.cwd())
     second.save(run)
+    assert second.missing_reports() == list(REPORTS)
+    second.save_reports(dict.fromkeys(REPORTS, lambda: "a report"))
     del second
     with pytest.raises(UsageError, match="is complete, there is nothing to resume"):
         RunDirectory(tmp_path / "run", resume=True)
 
 
-def test_file_names_stay_in_their_folder() -> None:
-    assert file_name("ort:cpu/int8") == "ort-cpu-int8"
-    for row in ("../../etc/passwd", "a\\b", "a b/c\0d", "résumé/ort/fp32"):
-        assert Path(file_name(row)).name == file_name(row)
-        assert not set(file_name(row)) & set('/\\: \0"')
+LIKE_ONE_ANOTHER = [
+    *("m b/ort/fp32", "m-b/ort/fp32", "m/b/ort/fp32", "m%20b/ort/fp32", "m:b/ort/fp32", "m%2Db/ort/fp32"),
+    *(
+        "é/ort/fp32",
+        "e\u0301/ort/fp32",
+        "è/ort/fp32",
+        "a\nb/ort/fp32",
+        "a\\b",
+        "ort/fp32",
+        "ort:cpu/fp32",
+        "ort-cpu/fp32",
+    ),
+    *(f"{'x' * count}/ort/fp32" for count in (190, 192, 193, 250, 251)),
+    *(f"{'é' * 60}{end}/ort/fp32" for end in "ab"),
+]
+
+
+def test_no_two_rows_have_one_file_name() -> None:
+    names = {row: file_name(row) for row in LIKE_ONE_ANOTHER}
+    assert len(set(names.values())) == len(LIKE_ONE_ANOTHER)
+    assert names["ort/fp32"] == "ort-fp32"
+    assert names["ort:cpu/fp32"] == "ort%3Acpu-fp32"
+
+
+def test_file_names_stay_in_their_folder_and_are_not_too_long() -> None:
+    for row in [*LIKE_ONE_ANOTHER, "../../etc/passwd", "..", "a b/c\0d", "bytes\udcff/ort/fp32", "=cmd()/ort/fp32"]:
+        name = f"{file_name(row)}.csv"
+        assert Path(name).name == name
+        assert not set(name) & set('/\\: \0"\n')
+        assert len(name.encode()) <= 230  # with what a file has in its name while it is written, 255
+
+
+def as_before(row: str) -> str:
+    """The file name that the first version gave a row."""
+    return "".join(char if char.isalnum() or char in "._" else "-" for char in row) + ".csv"
+
+
+def test_predictions_of_an_earlier_version_are_read_where_they_are_of_one_row(tmp_path: Path) -> None:
+    (tmp_path / "predictions").mkdir()
+    rows = ["m b/ort/fp32", "m-b/ort/fp32", "m b/ort:cpu/fp32", "torch/fp32"]
+    for row in rows:
+        text = f"file,label,top1,confidence\n{row},1,2,0.5\n"
+        (tmp_path / "predictions" / as_before(row)).write_text(text)
+    read = read_predictions(tmp_path, rows)
+    assert {row: [each.file for each in found] for row, found in read.items()} == {
+        "m b/ort/fp32": [],
+        "m-b/ort/fp32": [],
+        "m b/ort:cpu/fp32": ["m b/ort:cpu/fp32"],
+        "torch/fp32": ["torch/fp32"],
+    }
+    # and what this version writes beside them goes first
+    new = RunDirectory(tmp_path / "new")
+    new.append_predictions("m-b/ort/fp32", ["a.png"], [(1,)], Predictions.unanswered(1, 5))
+    (new.path / "predictions" / as_before("m-b/ort/fp32")).write_text("file,label,top1,confidence\nold.png,1,2,0.5\n")
+    assert [each.file for each in read_predictions(new.path, ["m-b/ort/fp32"])["m-b/ort/fp32"]] == ["a.png"]
+
+
+def test_discarding_leaves_what_has_come_to_measuring(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    directory.save_command(["compare"])
+    fill(directory)
+    directory.save(a_run().model_copy(update={"complete": False}))
+    before = sorted(tmp_path.rglob("*"))
+    directory.discard()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "x" * 200 + "/" + "y" * 300])
+def test_a_name_that_cannot_be_is_told(tmp_path: Path, name: str) -> None:
+    for call in (RunDirectory, read_run, read_command, lambda path: RunDirectory(path, resume=True), history):
+        with pytest.raises(UsageError) as caught:
+            call(tmp_path / name)
+        assert name[:100].replace("\0", r"\x00") in caught.value.message
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_new_folder_is_made_with_its_parents(tmp_path: Path) -> None:

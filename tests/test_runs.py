@@ -127,8 +127,8 @@ def test_what_is_wrong_deep_down_is_named(directory: RunDirectory) -> None:
 
 
 def test_no_run_directory_at_all_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="missing is no run directory"):
+    with pytest.raises(UsageError, match="missing is not a run directory"):
         read_run(tmp_path / "missing")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match=r"empty is no run directory.*result\.json"):
+    with pytest.raises(UsageError, match=r"empty is not a run directory.*result\.json"):
         read_run(tmp_path / "empty")

@@ -50,9 +50,11 @@ def test_samples_come_back_as_they_were(directory: RunDirectory) -> None:
 
 def test_a_row_that_missed_a_round_keeps_the_others(directory: RunDirectory) -> None:
     for number in (0, 2):
-        block = Block("a/ort/fp32", number, 0, 0, 0, np.array([1, 2]), np.array([10**6, number]), np.full(2, np.nan))
+        block = Block(
+            "a/ort/fp32", number, 0, 0, 0, np.array([1, 2]), np.array([10**6, number + 1]), np.full(2, np.nan)
+        )
         directory.append_samples(block)
-    assert [list(samples) for samples in read_samples(directory.path)["a/ort/fp32"]] == [[1.0, 0.0], [1.0, 2e-6]]
+    assert [list(samples) for samples in read_samples(directory.path)["a/ort/fp32"]] == [[1.0, 1e-6], [1.0, 3e-6]]
 
 
 SEEN = Seen(0.25, 0.1, 0.01, 0.02, 0.0, cpu_mhz=2399.5, temperature_c=61.0)
@@ -94,7 +96,7 @@ def test_samples_cut_anywhere_come_back_as_whole_blocks(directory: RunDirectory)
 
 
 NAMES = ["plain.png", "a, b.png", 'say "hi".png', "0/ünï.png", " space .png", "two\nlines.png", "'", '"']
-LABELS = list(range(100, 100 + len(NAMES)))
+LABELS = [(label,) for label in range(100, 100 + len(NAMES))]
 
 
 def some_predictions(top: int = 5) -> Predictions:
@@ -109,11 +111,11 @@ def test_predictions_parse_back_whatever_the_files_are_called(directory: RunDire
     for part in (slice(0, 3), slice(3, 8)):
         batch = Predictions(predictions.classes[part], predictions.confidences[part])
         directory.append_predictions("ort:cpu/int8", NAMES[part], LABELS[part], batch)
-    with (directory.path / "predictions" / "ort-cpu-int8.csv").open(newline="", encoding="utf-8") as file:
+    with (directory.path / "predictions" / "ort%3Acpu-int8.csv").open(newline="", encoding="utf-8") as file:
         header, *lines = csv.reader(file)
     assert header == ["file", "label", "top1", "top2", "top3", "top4", "top5", "confidence"]
     assert [line[0] for line in lines] == NAMES
-    assert [int(line[1]) for line in lines] == LABELS
+    assert [(int(line[1]),) for line in lines] == LABELS
     assert [[int(value) for value in line[2:-1]] for line in lines] == predictions.classes.tolist()
     kept = directory.read_predictions("ort:cpu/int8", NAMES, LABELS, 1000)
     np.testing.assert_array_equal(kept.classes, predictions.classes)
@@ -143,7 +145,7 @@ def test_predictions_of_other_images_are_refused(directory: RunDirectory) -> Non
 
 def test_predictions_of_few_classes_have_few_columns(directory: RunDirectory) -> None:
     batch = Predictions(np.array([[1, 0]], dtype=np.int32), np.array([0.75], dtype=np.float32))
-    directory.append_predictions("torch/fp32", ["a.png"], [1], batch)
+    directory.append_predictions("torch/fp32", ["a.png"], [(1,)], batch)
     with (directory.path / "predictions" / "torch-fp32.csv").open(newline="") as file:
         assert list(csv.DictReader(file)) == [
             {"file": "a.png", "label": "1", "top1": "1", "top2": "0", "confidence": "0.75"}
@@ -152,4 +154,4 @@ def test_predictions_of_few_classes_have_few_columns(directory: RunDirectory) ->
 
 def test_predictions_must_be_as_many_as_the_images(directory: RunDirectory) -> None:
     with pytest.raises(ValueError, match="zip"):
-        directory.append_predictions("torch/fp32", ["a", "b"], [1, 2], Predictions.unanswered(1, 5))
+        directory.append_predictions("torch/fp32", ["a", "b"], [(1,), (2,)], Predictions.unanswered(1, 5))

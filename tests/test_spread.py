@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import numpy as np
 import pytest
 
-from rtbench.review.spread import BETWEEN_RUNS, median_change
+from rtbench.review.spread import BETWEEN_RUNS, log_median, median_change
 from rtbench.stats import student
+
+
+def change(before: list, after: list) -> tuple[float, float, float]:
+    """Of runs as parts."""
+    return median_change(*([log_median(parts) for parts in runs] for runs in (before, after)))
 
 
 def simulated(generator: np.random.Generator, mean_ms: float, between: float, within: float = 0.0) -> list[np.ndarray]:
@@ -22,7 +28,7 @@ def simulated(generator: np.random.Generator, mean_ms: float, between: float, wi
 
 def shown(before: list, after: list, budget: float = 0.0) -> bool:
     """Whether the 95 % interval lies beyond a budget, on either side without one."""
-    first, second, error = median_change([before], [after])
+    first, second, error = change([before], [after])
     low = second - first - 1.96 * error
     return low > math.log1p(budget) or (not budget and second - first + 1.96 * error < 0)
 
@@ -50,17 +56,17 @@ def test_a_quarter_trips_a_budget_of_five_percent_and_a_twentieth_does_not():
 
 def test_repeats_narrow_the_interval_and_their_own_spread_widens_it():
     generator = np.random.default_rng(8)
-    one = median_change([simulated(generator, 7, 0.0)], [simulated(generator, 7, 0.0)])[2]
+    one = change([simulated(generator, 7, 0.0)], [simulated(generator, 7, 0.0)])[2]
     same = [simulated(generator, 7, 0.0) for _ in range(4)]
-    assert median_change(same, same)[2] == pytest.approx(one / 2, rel=0.15)
+    assert change(same, same)[2] == pytest.approx(one / 2, rel=0.15)
     apart = [simulated(generator, mean, 0.0) for mean in (6, 7, 8, 9)]
-    assert median_change(apart, apart)[2] > 2 * one
+    assert change(apart, apart)[2] > 2 * one
 
 
 def test_the_change_of_medians_by_hand():
     before = [np.array([3.0, 2.0]), np.array([2.5, 2.1])]
     after = [np.array([4.0, 3.0]), np.array([2.2, 9.0])]
-    first, second, error = median_change([before], [after])
+    first, second, error = change([before], [after])
     assert first == pytest.approx(math.log(2.3))  # of all four samples
     assert second == pytest.approx(math.log(3.5))
     # Two parts with these medians, and the variance of their mean.
@@ -69,5 +75,22 @@ def test_the_change_of_medians_by_hand():
 
 
 def test_one_part_has_the_assumed_error_alone():
-    _, _, error = median_change([[np.array([2.0, 3.0])]], [[np.array([2.0])]])
+    _, _, error = change([[np.array([2.0, 3.0])]], [[np.array([2.0])]])
     assert error == pytest.approx(math.sqrt(2) * BETWEEN_RUNS)
+
+
+def test_repeated_runs_by_hand():
+    """Two runs of one part each: by their own spread where it is wide, by what is assumed where it is not."""
+    wide = [[np.array([2.0, 4.0])], [np.array([6.0])]]
+    narrow = [[np.array([3.0])], [np.array([3.03])]]
+    first, second, error = median_change(*([log_median(run) for run in side] for side in (wide, narrow)))
+    assert first == pytest.approx((math.log(3) + math.log(6)) / 2)
+    assert second == pytest.approx((math.log(3) + math.log(3.03)) / 2)
+    seen = statistics.variance([math.log(3), math.log(6)]) / 2
+    assumed = 2 * BETWEEN_RUNS**2 / 2**2
+    assert statistics.variance([math.log(3), math.log(3.03)]) / 2 < assumed < seen
+    assert error == pytest.approx(math.sqrt(seen + assumed))
+
+
+def test_what_is_assumed_is_what_was_measured():
+    assert BETWEEN_RUNS == 0.04

@@ -10,7 +10,16 @@ import pytest
 from made_samples import noisy_rounds
 
 from rtbench.measure.summary import summarise_latency
-from rtbench.stats import quantile_bound, wilson_interval
+from rtbench.stats import (
+    difference_interval,
+    mcnemar_test,
+    medians,
+    paired_change,
+    paired_interval,
+    quantile_bound,
+    student,
+    wilson_interval,
+)
 
 
 def percentile_by_hand(samples: list[float], share: float) -> float:
@@ -123,6 +132,41 @@ def test_wilson_interval_is_the_same_seen_from_the_failures() -> None:
     assert wilson_interval(70, 100) == pytest.approx((1 - high, 1 - low))
 
 
+@pytest.mark.parametrize(("gained", "lost", "trials"), [(3, 5, 60), (0, 0, 10), (40, 2, 500), (1, 0, 1)])
+def test_the_paired_interval_is_that_of_a_mean_with_half_a_trial_in_each_cell(
+    gained: int, lost: int, trials: int
+) -> None:
+    """Of outcomes +1, -1 and 0: their mean, and the variance of a mean by its definition."""
+    cells = {1: gained + 0.5, -1: lost + 0.5, 0: trials - gained - lost + 1}
+    total = sum(cells.values())
+    mean = sum(value * count for value, count in cells.items()) / total
+    variance = sum((value - mean) ** 2 * count for value, count in cells.items()) / total
+    centre, error = paired_change(gained, lost, trials)
+    assert (centre, error) == pytest.approx((mean, math.sqrt(variance / total)), rel=1e-12)
+    low, high = paired_interval(gained, lost, trials)
+    half = 1.959963984540054 * error
+    assert (low, high) == pytest.approx((max(mean - half, -1), min(mean + half, 1)), rel=1e-12)
+
+
+def test_the_paired_interval_ends_at_one() -> None:
+    assert paired_interval(1, 0, 1)[1] == 1.0
+    assert paired_interval(0, 1, 1)[0] == -1.0
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (5, 1), (3, 9), (12, 12)])
+def test_mcnemars_test_counts_the_outcomes_that_are_no_likelier(gained: int, lost: int) -> None:
+    total = gained + lost
+    ways = [math.comb(total, each) for each in range(total + 1)]
+    assert mcnemar_test(gained, lost) == pytest.approx(sum(way for way in ways if way <= ways[gained]) / 2**total)
+
+
+def test_newcombes_difference_by_hand() -> None:
+    """Example (a) of his table II: 56 of 70 and 48 of 80, 0.0524 to 0.3339."""
+    intervals = wilson_interval(56, 70), wilson_interval(48, 80)
+    low, high = difference_interval(56 / 70, intervals[0], 48 / 80, intervals[1])
+    assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
+
+
 def test_a_quiet_series_has_no_warnings() -> None:
     latency = summarise_latency(noisy_rounds(5, 40, 25, between=0.05))
     assert latency.stable
@@ -186,3 +230,16 @@ def test_what_was_seen_of_the_machine_and_a_warm_up_without_end_make_a_row_unsta
     seen = summarise_latency(quiet, disturbances=["the fan fell off"])
     assert (seen.stable, seen.warnings) == (False, ["the fan fell off"])
     assert seen.mean_ms == restless.mean_ms
+
+
+def test_medians_are_those_of_each_part():
+    generator = np.random.default_rng(5)
+    parts = [generator.gamma(2.0, 1.0, size) for size in generator.integers(1, 12, 300)]
+    np.testing.assert_array_equal(medians(parts), [np.median(part) for part in parts])
+    assert medians([]).shape == (0,)
+
+
+def test_students_quantile_is_that_of_the_statistics_package():
+    from scipy.stats import t
+
+    assert [student(count) for count in range(2, 500)] == [float(t.ppf(0.975, count - 1)) for count in range(2, 500)]

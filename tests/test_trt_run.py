@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from standins import STANDIN
 
 from rtbench.records.run import Run
 from rtbench.runs.result import read_run
@@ -24,7 +25,6 @@ if find_spec("pycuda") is None:
     pytest.skip("pycuda is not built here; tests/build_pycuda.sh builds it", allow_module_level=True)
 
 pytestmark = pytest.mark.slow
-STANDIN = Path(__file__).parent / "standin"
 DRIVER_CALLS = [
     *("cuInit", "cuDeviceGet", "cuDeviceGetName", "cuDeviceComputeCapability", "cuDevicePrimaryCtxRetain"),
     *("cuCtxPushCurrent", "cuStreamCreate", "cuEventCreate", "cuMemHostAlloc", "cuMemAlloc", "cuMemcpyHtoDAsync"),
@@ -39,29 +39,6 @@ ONCE = ["cuMemcpyHtoDAsync", "cuEventRecord", "cuEventRecord", "cuMemcpyDtoHAsyn
 GRAPH_CALLS = [
     *("cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiateWithFlags", "cuGraphLaunch", "cuGraphDestroy"),
 ]
-
-
-@pytest.fixture(scope="session")
-def driver(tmp_path_factory) -> Path:
-    """A folder with the stand-in for libcuda.so.1; calls that it does not know return an error."""
-    folder = tmp_path_factory.mktemp("driver")
-    origin = find_spec("pycuda").submodule_search_locations[0]
-    (extension,) = Path(origin).glob("_driver*.so")
-    headers = [f"-I{path}/include" for path in find_spec("nvidia.cu13").submodule_search_locations]
-    source = STANDIN / "cuda.c"
-    flags = ["cc", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wno-deprecated-declarations"]
-
-    def names(path: Path, *options: str) -> set[str]:
-        listed = subprocess.run(["nm", "-D", *options, path], capture_output=True, text=True, check=True).stdout
-        return {line.split()[-1] for line in listed.splitlines()}
-
-    library = folder / "libcuda.so.1"
-    subprocess.run([*flags, *headers, "-o", library, source], check=True)
-    missing = {name for name in names(extension, "--undefined-only") if name.startswith("cu")} - names(library)
-    rest = folder / "rest.c"
-    rest.write_text("".join(f"int {name}(void) {{ return 801; }}\n" for name in sorted(missing)))
-    subprocess.run([*flags, *headers, "-Wl,-soname,libcuda.so.1", "-o", library, source, rest], check=True)
-    return folder
 
 
 class Small(torch.nn.Module):
@@ -88,7 +65,7 @@ def engines(tmp_path_factory, ten_classes, image_cache) -> Path:
         Small().eval(), (torch.zeros(2, 3, 32, 32),), dynamic_shapes=({0: torch.export.Dim("batch")},)
     )
     torch.export.save(program, folder / "small.pt2")
-    command = ["export", folder / "small.pt2", "--formats", "onnx,trt", "--out", folder / "engines"]
+    command = ["export", folder / "small.pt2", "--trust-code", "--formats", "onnx,trt", "--out", folder / "engines"]
     options = ["--calibration", ten_classes, "--input-size", "32", "--cache-dir", image_cache]
     done = subprocess.run(
         [sys.executable, "-m", "rtbench", *map(str, [*command, *options])], capture_output=True, text=True, check=False
@@ -132,10 +109,11 @@ def complaints(lines: list[str]) -> list[str]:
 
 
 def test_engines_run_beside_the_other_runtimes(compare, engines, tmp_path):
-    run, lines = compare(engines, "--runtimes", "torch,ort,trt", "--runs", "20")
+    run, lines = compare(engines, "--runtimes", "torch:cpu,ort:cpu,trt", "--runs", "20")
     rows = {row.id: row for row in run.rows}
     assert [f"{name} {row.status}" for name, row in rows.items()] == [
-        f"{name} ok" for name in ("torch/fp32", "ort/fp32", "ort/fp16", "ort/int8", "trt/fp16", "trt/int8")
+        f"{name} ok"
+        for name in ("torch:cpu/fp32", "ort:cpu/fp32", "ort:cpu/fp16", "ort:cpu/int8", "trt/fp16", "trt/int8")
     ]
     for precision, limit in (("fp16", 0.02), ("int8", 0.4)):
         row = rows[f"trt/{precision}"]
@@ -146,7 +124,7 @@ def test_engines_run_beside_the_other_runtimes(compare, engines, tmp_path):
         assert "tensorrt_rtx 1" in row.provider
         assert 0 < row.latency.device_mean_ms < row.latency.mean_ms
         assert row.artifact.build.compute_capability == "7.5"
-    assert rows["ort/fp32"].latency.device_mean_ms is None
+    assert rows["ort:cpu/fp32"].latency.device_mean_ms is None
     assert complaints(lines) == []
     with (tmp_path / "run" / "samples.csv").open(newline="") as file:
         samples = list(csv.DictReader(file))
@@ -154,7 +132,7 @@ def test_engines_run_beside_the_other_runtimes(compare, engines, tmp_path):
     on_device = [float(line["device_ms"]) for line in samples if line["row"] == "trt/fp16"]
     assert set(counted) <= set(on_device)
     assert np.mean(counted) == pytest.approx(rows["trt/fp16"].latency.device_mean_ms, rel=1e-4)
-    assert {line["device_ms"] for line in samples if line["row"] == "ort/fp16"} == {""}
+    assert {line["device_ms"] for line in samples if line["row"] == "ort:cpu/fp16"} == {""}
 
 
 def test_a_run_is_copy_events_around_the_work_copy_back_one_wait(compare, engines):
@@ -170,7 +148,7 @@ def test_a_run_is_copy_events_around_the_work_copy_back_one_wait(compare, engine
         del after[:5]
     assert set(after) - {"cuCtxPushCurrent"} == {"cuStreamSynchronize", *RELEASES, "EXIT"}
     assert {*DRIVER_CALLS, *RELEASES} <= set(lines), "a call that no fault is injected at is not in the lists above"
-    assert set(lines) <= {*DRIVER_CALLS, *RELEASES, "EXIT"}
+    assert set(lines) <= {*DRIVER_CALLS, *RELEASES, "EXIT", "cuDeviceGetCount"}  # by who asks for the GPUs
 
 
 @pytest.mark.parametrize("call", DRIVER_CALLS)
@@ -267,6 +245,48 @@ def test_an_engine_for_another_gpu_or_version_is_unavailable_with_what_differs(c
         assert words in run.rows[0].reason
 
 
+def test_the_device_that_is_asked_for_is_the_one_that_is_used_and_watched(compare, engines):
+    run, _ = compare(engines / "trt-fp16.engine", "--runs", "3")
+    assert run.environment.gpu.name == "stand-in for a Tesla T4"
+    watched = run.rows[0].conditions.gpu
+    assert (watched.temperature_c, watched.sm_mhz, watched.lead_mhz) == (41, (1590, 1590), (1590, 1590))
+    run, _ = compare(engines / "trt-fp16.engine", "--runs", "3", "--device", "cuda:1")
+    assert run.environment.gpu.name == "stand-in for an A10"
+    assert run.environment.gpu.uuid == "GPU-11111111-1111-1111-1111-111111111111"
+    assert "stand-in for an A10 has 8.6" in run.rows[0].reason
+    run, _ = compare(engines / "trt-fp16.engine", "--runs", "3", "--device", "cpu")
+    assert run.environment.gpu is None
+    assert run.rows[0].status == "unavailable"
+
+
+def test_a_driver_that_is_too_old_is_said_before_anything_is_called(compare, engines):
+    old = {"CUDA_STANDIN_VERSION": "12020", "NVML_STANDIN_DRIVER": "535.104.05"}
+    run, lines = compare(engines / "trt-fp16.engine", "--runs", "3", **old)
+    assert run.rows[0].status == "unavailable"
+    assert (
+        "driver 535.104.05 supports CUDA 12.2, and pycuda needs 13; install a driver of the 580" in run.rows[0].reason
+    )
+    assert "cuDevicePrimaryCtxRetain" not in lines
+
+
+def test_a_gpu_that_nvml_says_nothing_of_is_measured_all_the_same(compare, engines):
+    for refused in ("all", "PowerUsage,Reasons"):
+        run, _ = compare(engines / "trt-fp16.engine", "--runs", "3", NVML_STANDIN_REFUSES=refused)
+        assert run.rows[0].status == "ok"
+    assert run.rows[0].conditions.gpu.power_w is None
+
+
+def test_what_an_engine_is_made_of_stands_in_its_row_and_beside_it(compare, engines, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(engines, folder)
+    run, _ = compare(folder / "trt-int8.engine", "--runs", "3", TENSORRT_STANDIN_ODD="second")
+    (row,) = run.rows
+    assert row.layers == {"FP32": {"products": 1}, "INT8": {"products": 1, "others": 1}}
+    assert "1 convolutions or matrix products do not run in int8: second" in row.warnings
+    assert json.loads((folder / "trt-int8.layers.json").read_text())["Layers"][1]["Name"] == "second"
+    assert any("TensorRT for RTX has no native INT8 convolutions for 7.5" in warning for warning in row.warnings)
+
+
 def test_an_engine_without_its_manifest_is_not_run(rtbench, engines, tmp_path):
     shutil.copy(engines / "trt-fp16.engine", tmp_path / "mine.engine")
     done = rtbench("compare", tmp_path / "mine.engine")
@@ -282,7 +302,7 @@ def test_doctor_says_what_is_missing_and_what_is_there(rtbench, driver, monkeypa
 
     said = line()
     assert "unavailable" in said
-    assert "libcuda.so.1: cannot open" in said
+    assert "there is no NVIDIA driver (libcuda.so.1: cannot" in said
     monkeypatch.setenv("LD_LIBRARY_PATH", str(driver))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(STANDIN), *sys.path]))
     assert line().startswith("OK tensorrt_rtx 1.7.1.116, stand-in for a Tesla T4")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -18,6 +19,8 @@ from rtbench.errors import RuntimeUnavailable, UsageError, WorkerFailed
 from rtbench.worker import Worker
 
 HOST = f"{__name__}:Misbehaving"
+CONNECTION = int(sys.argv[1]) if sys.argv[1:2] and sys.argv[1].isdigit() else -1
+"""In the child: its end of the connection."""
 
 
 class Misbehaving:
@@ -56,6 +59,20 @@ class Misbehaving:
     def pid(self):
         return os.getpid()
 
+    def compute(self, seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            pass
+        return "computed"
+
+    def write_half(self):
+        os.write(CONNECTION, struct.pack("!i", 1000) + b"half")
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def hang_up(self):
+        os.close(CONNECTION)
+        time.sleep(600)
+
     def environment(self, name):
         return os.environ.get(name)
 
@@ -71,8 +88,8 @@ def start(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     workers = []
 
-    def make(timeout_s=60.0, python=None):
-        worker = Worker(HOST, log=tmp_path / "worker.log", timeout_s=timeout_s, threads=1, python=python)
+    def make(timeout_s=60.0, **how):
+        worker = Worker(HOST, log=tmp_path / "worker.log", timeout_s=timeout_s, threads=1, **how)
         workers.append(worker)
         return worker
 
@@ -119,11 +136,80 @@ def test_death_is_told_with_its_cause(start, method, words):
 
 
 def test_a_hung_child_is_killed(start):
-    worker = start(timeout_s=2.0)
-    pid = worker.call("pid")
+    worker = start(timeout_s=2.0)  # whether it has come to the call by then or not
     with pytest.raises(WorkerFailed, match="no answer for 2 s in sleep"):
         worker.call("sleep")
+    assert not psutil.pid_exists(worker.pid)
+
+
+def stop(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("size", [10, 10_000_000], ids=["small", "more than a pipe holds"])
+@pytest.mark.parametrize("busy_timeout_s", [None, 600.0])
+def test_a_child_that_is_stopped_from_outside_is_killed(start, size, busy_timeout_s):
+    worker = start(timeout_s=1.0, busy_timeout_s=busy_timeout_s)
+    pid = worker.call("pid")
+    stop(pid)
+    with pytest.raises(WorkerFailed, match="for 1 s in add and was killed"):
+        worker.call("add", bytes(size), second=b"")
     assert not psutil.pid_exists(pid)
+
+
+def test_a_child_that_is_stopped_before_its_first_call_is_killed(start):
+    worker = start(timeout_s=1.0)
+    stop(worker.pid)
+    with pytest.raises(WorkerFailed, match="no answer for 1 s in add"):
+        worker.call("add", 1)
+    assert not psutil.pid_exists(worker.pid)
+
+
+def test_a_child_that_is_stopped_between_two_messages_is_killed(start):
+    worker = start(timeout_s=1.0, busy_timeout_s=600.0)
+    with pytest.raises(WorkerFailed, match="did nothing for 1 s in count"):
+        worker.call("count", 1000, on_progress=lambda *_: os.kill(worker.pid, signal.SIGSTOP))
+
+
+@pytest.mark.parametrize("busy_timeout_s", [None, 600.0])
+def test_a_child_that_is_stopped_in_the_middle_of_a_message_is_killed(start, busy_timeout_s):
+    worker = start(timeout_s=1.0, busy_timeout_s=busy_timeout_s)
+    with pytest.raises(WorkerFailed, match="for 1 s in write_half"):
+        worker.call("write_half")
+    assert not psutil.pid_exists(worker.pid)
+
+
+def test_a_child_that_computes_may_be_silent_for_longer(start):
+    worker = start(timeout_s=1.0, busy_timeout_s=600.0)
+    assert worker.call("compute", 2.5) == "computed"
+    with pytest.raises(WorkerFailed, match="did nothing for 1 s in sleep"):
+        worker.call("sleep")
+
+
+def test_a_child_that_computes_without_end_is_killed_too(start):
+    with pytest.raises(WorkerFailed, match="no answer for 2 s in compute"):
+        start(timeout_s=1.0, busy_timeout_s=2.0).call("compute", 600)
+
+
+def test_a_child_that_hangs_up_without_ending_is_killed(start, monkeypatch):
+    monkeypatch.setattr("rtbench.worker.GRACE_S", 0.5)
+    worker = start()
+    with pytest.raises(WorkerFailed, match="closed its connection, did not end and was killed in hang_up"):
+        worker.call("hang_up")
+    assert not psutil.pid_exists(worker.pid)
+
+
+def test_closing_ends_a_child_that_is_stopped_again(start, monkeypatch):
+    worker = start()
+    worker.call("add", 1)
+    stop(worker.pid)
+    with monkeypatch.context() as patch:
+        patch.setattr("rtbench.worker.GRACE_S", 0.5)
+        patch.setattr(Worker, "resume", lambda _: None)
+        worker.close()
+    assert not psutil.pid_exists(worker.pid)
 
 
 def test_a_paused_child_stands_still_until_resumed(start):
@@ -190,10 +276,8 @@ def test_a_paused_child_dies_with_its_parent(tmp_path):
     parent = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
     assert parent.returncode == -signal.SIGKILL, parent.stderr
     pid = int(parent.stdout)
-    deadline = time.monotonic() + 10
-    while _runs(pid) and time.monotonic() < deadline:
+    while _runs(pid):  # until the time limit of every test
         time.sleep(0.05)
-    assert not _runs(pid)
 
 
 def _runs(pid: int) -> bool:

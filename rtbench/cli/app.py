@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rtbench.cli.cache import cache
-from rtbench.cli.options import option, takes
-from rtbench.cli.output import progress_bar, say, set_loudness, show
+from rtbench.cli.options import FORMER_FLAGS, option, takes
+from rtbench.cli.output import complain, open_streams, progress_bar, require_delivered, say, set_loudness, show
 from rtbench.cli.reports import diff, history, report
-from rtbench.errors import RtbenchError, UsageError
-from rtbench.options import CompareOptions, ExportOptions
+from rtbench.cli.score import score
+from rtbench.errors import RtbenchError, UsageError, reading
+from rtbench.options import CompareOptions, ExportOptions, require_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rtbench.records.run import Run
     from rtbench.review.diff import Figure
@@ -29,6 +30,8 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
+WRONG_USAGE: type[Exception] = typer.BadParameter.__mro__[1]
+"""What typer raises for every kind of it; it has no name there."""
 
 
 @app.callback(invoke_without_command=True)
@@ -51,7 +54,7 @@ def _root(
         raise typer.Exit
 
 
-@app.command()
+@app.command(context_settings=FORMER_FLAGS)
 @takes(ExportOptions)
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A torchvision name, or a model file.")],
@@ -75,7 +78,7 @@ def export(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(context_settings=FORMER_FLAGS)
 @takes(CompareOptions)
 def compare(
     context: typer.Context,
@@ -151,15 +154,29 @@ def _show_changes(before: Path, after: Path, budgets: Mapping[Figure, float], *,
 def _resume(context: typer.Context, run: Path) -> None:
     """Run the command again that `run` was begun with, in the folder that it was begun in.
 
-    UsageError where options or models given now are not those given then.
+    UsageError where options or models given now are not those given then. Consent to run code is never taken from the
+    run, which may be somebody else's: it counts only where it is given now.
     """
     import os
 
     from rtbench.runs.directory import read_command
 
+    require_path(run, "--resume")
     run = run.resolve()
     arguments, folder = read_command(run)
-    begun = context.command.make_context("compare", arguments[1:], obj=run)
+    begun = context.command.make_context("compare", arguments[arguments.index("compare") + 1 :], obj=run)
+    for name in ("PATH", "PYTHONPATH"):  # relative ones would find programs and modules in the run's folder
+        if os.environ.get(name):
+            os.environ[name] = os.pathsep.join(map(os.path.abspath, os.environ[name].split(os.pathsep)))
+    begun.params["trust_code"] = context.params["trust_code"]
+    python, given = (
+        _program(each.params["against_python"], place) for each, place in ((begun, folder), (context, Path.cwd()))
+    )
+    if python and not given:
+        raise UsageError(
+            f"{run} was begun with --against-python {python}, which would be run", "give it again if you trust it"
+        )
+    begun.params["against_python"], context.params["against_python"] = python, given
     for parameter in context.command.params:
         name = parameter.name or ""
         said = context.get_parameter_source(name)
@@ -176,7 +193,12 @@ def _resume(context: typer.Context, run: Path) -> None:
         context.command.invoke(begun)
 
 
-for command in (report, diff, history):
+def _program(path: Path | None, folder: Path) -> Path | None:
+    """Where a program lies that is named from `folder`; one that is to be searched for stays a name."""
+    return folder / path if path and len(path.parts) > 1 else path
+
+
+for command in (score, report, diff, history):
     app.command()(command)
 
 
@@ -186,11 +208,16 @@ def gpu_check(run: Annotated[Path, typer.Argument(metavar="RUN", help="What make
 
     Example: rtbench gpu-check runs/gpu-check
     """
+    from rtbench.report.visible import visible
     from rtbench.review.gpu_check import judge_gpu_run
+    from rtbench.review.gpu_evidence import expectations, pack, run_trtexec
     from rtbench.runs.result import read_run
 
-    verdicts = judge_gpu_run(read_run(run))
-    typer.echo("\n".join(map(str, verdicts)))
+    found, again = read_run(run), run / "again"
+    verdicts = judge_gpu_run(found, read_run(again) if again.is_dir() else None, run_trtexec(found, run))
+    lines = [*map(str, visible(verdicts)), *expectations(found)]
+    typer.echo("\n".join(lines))
+    say(f"Everything to send back is in {pack(found, run, lines)}.")
     if not all(verdict.passed for verdict in verdicts):
         raise typer.Exit(1)
 
@@ -214,18 +241,48 @@ app.add_typer(cache, name="cache")
 
 
 def main() -> None:
-    """Run the command line; an RtbenchError becomes one sentence on stderr and an exit code."""
+    """Run the command line; an RtbenchError becomes one sentence on stderr and an exit code, and so does what the
+    system refuses."""
+    open_streams()
     try:
-        app()
+        with reading():
+            _require_utf8(sys.argv)
+            code = app(prog_name="rtbench", standalone_mode=False)
+        require_delivered()
+    except WRONG_USAGE as error:
+        code = _wrong_usage(error)
     except UsageError as error:
-        _fail(error, 2)
+        code = _fail(error, 2)
     except RtbenchError as error:
-        _fail(error, 1)
-
-
-def _fail(error: RtbenchError, code: int) -> None:
-    typer.echo(f"rtbench: {error}", err=True)
+        code = _fail(error, 1)
+    except typer.Abort:
+        code = INTERRUPTED
     sys.exit(code)
+
+
+def _require_utf8(arguments: Sequence[str]) -> None:
+    """Reports name what was compared, and are UTF-8."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            if sys.getfilesystemencoding() == "utf-8":
+                raise UsageError(f"{argument} is not UTF-8", "rename it") from None
+            raise UsageError(f"this locale has no names such as {argument}", "set LC_ALL=C.UTF-8") from None
+
+
+def _fail(error: RtbenchError, code: int) -> int:
+    complain(f"rtbench: {error}")
+    return code
+
+
+def _wrong_usage(error: Any) -> int:
+    """What typer found wrong, in a line; or the help that it shows of a command without arguments."""
+    said, context = error.format_message(), error.ctx
+    if context and said == context.get_help():
+        typer.echo(said, err=True)
+        return 2
+    return _fail(UsageError(said.removesuffix("."), f"see {context.command_path} --help" if context else ""), 2)
 
 
 def _exit_code(run: Run, *, strict: bool) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rtbench.cli.options import CacheDir, default_cache, option
-from rtbench.cli.output import show
+from rtbench.cli.options import CacheDir, option
+from rtbench.cli.output import complain, show
+from rtbench.options import default_cache, require_path
 
 cache = typer.Typer(
     help="The decoded images that comparisons share.\n\nExample: rtbench cache list",
@@ -25,7 +27,7 @@ def list_cache(cache_dir: CacheDir = None) -> None:
     from rtbench.images.cache_entries import list_entries
     from rtbench.report.cached import render_entries
 
-    show(render_entries(list_entries(cache_dir or default_cache())))
+    show(render_entries(list_entries(_folder(cache_dir))))
 
 
 @cache.command("size")
@@ -36,12 +38,14 @@ def size_cache(cache_dir: CacheDir = None) -> None:
     """
     from rtbench.images.cache_entries import list_entries
 
-    typer.echo(sum(entry.size_bytes for entry in list_entries(cache_dir or default_cache())))
+    typer.echo(sum(entry.size_bytes for entry in list_entries(_folder(cache_dir))))
 
 
 @cache.command("prune")
 def prune_cache(
-    unused_days: Annotated[int, option("--unused-days", help="Keep what was used more recently.", min=0)] = 30,
+    unused_days: Annotated[
+        int, option("--unused-days", help="Keep what was used more recently.", min=0, max=36_500)
+    ] = 30,
     cache_dir: CacheDir = None,
 ) -> None:
     """Remove what was not used for a while and is not in use; with --unused-days 0, everything.
@@ -54,8 +58,14 @@ def prune_cache(
 
     from rtbench.images.cache_entries import prune
 
-    removed, in_use = prune(cache_dir or default_cache(), time.time() - 86400 * unused_days)
+    removed, in_use = prune(_folder(cache_dir), time.time() - 86400 * unused_days)
     freed = sum(entry.size_bytes for entry in removed) / 2**20
     typer.echo(f"removed {len(removed)} entries, {freed:.0f} MiB")
     for entry in in_use:
-        typer.echo(f"{entry.path} is in use and was kept", err=True)
+        complain(f"{entry.path} is in use and was kept")
+
+
+def _folder(cache_dir: Path | None) -> Path:
+    if cache_dir:
+        require_path(cache_dir, "--cache-dir")
+    return cache_dir or default_cache()

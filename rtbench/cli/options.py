@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast, get_args, get_type_hints
@@ -11,17 +12,23 @@ from typing import Annotated, Any, TypeVar, cast, get_args, get_type_hints
 import typer
 
 from rtbench.errors import UsageError
-from rtbench.options import Options, Share, flag
-from rtbench.terms import Format, Precision, Triple
+from rtbench.options import FORMER_NAMES, Options, Share, flag
+from rtbench.terms import Format, Precision, Size, Triple
 
 PRECISIONS = ("fp32", "fp16", "int8")
 FORMATS: dict[str, Format] = {"onnx": "onnx", "trt": "engine"}
 
+_FORMER_FLAGS = {flag(former)[2:]: flag(name)[2:] for former, name in FORMER_NAMES.items()}
+FORMER_FLAGS = {"token_normalize_func": lambda name: _FORMER_FLAGS.get(name, name)}
+"""Settings of a command that still knows its options by their former names, which `--help` does not show."""
+
 Given = TypeVar("Given", bound=Options)
 
 
-def option(*names: str, help: str, metavar: str | None = None, min: int | None = None) -> Any:
-    return typer.Option(*names, help=help, metavar=metavar, min=min, show_default=True)
+def option(
+    *names: str, help: str, metavar: str | None = None, min: float | None = None, max: float | None = None
+) -> Any:
+    return typer.Option(*names, help=help, metavar=metavar, min=min, max=max, show_default=True)
 
 
 CacheDir = Annotated[Path | None, option("--cache-dir", help="Where decoded images are kept.", metavar="DIR")]
@@ -61,7 +68,8 @@ def _parameter(kind: type[Options], name: str, hint: Any) -> inspect.Parameter:
     if _reader(hint):
         hint = str if default else str | None
         default = _text(default)
-    declared = option(flag(name), help=said["help"], metavar=said["metavar"], min=said["least"])
+    low, high = (bound if math.isfinite(bound) else None for bound in (said["least"], said["most"]))
+    declared = option(flag(name), help=said["help"], metavar=said["metavar"], min=low, max=high)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, declared]
     )
@@ -88,8 +96,11 @@ def _reader(hint: Any) -> Callable[[str, str], Any] | None:
     return next((READERS[each] for each in (hint, *get_args(hint)) if each in READERS), None)
 
 
-def parse_names(_flag: str, text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+def parse_names(flag: str, text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise UsageError(f"{flag} is empty", "leave it out, or name something")
+    return names
 
 
 def parse_precisions(flag: str, text: str) -> tuple[Precision, ...]:
@@ -110,17 +121,27 @@ def _known(flag: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
             raise UsageError(f"there is no {flag[2:-1]} {name!r}", hint)
-    if not names:
-        raise UsageError(f"{flag} is empty", f"there are {', '.join(known)}")
     return names
 
 
 def parse_triple(flag: str, text: str) -> Triple:
     try:
-        red, green, blue = (float(part) for part in text.split(","))
+        first, *rest = (float(part) for part in text.split(","))
+        second, third = rest or (first, first)
     except ValueError:
-        raise UsageError(f"{flag} {text} is not three numbers", f"write {flag} 0.5,0.5,0.5") from None
-    return red, green, blue
+        raise UsageError(f"{flag} {text} is not one number or three", f"write {flag} 0.5,0.5,0.5") from None
+    return first, second, third
+
+
+def parse_size(flag: str, text: str) -> Size:
+    """`224`, or `224x320`: height and width."""
+    try:
+        sides = [int(part) for part in text.lower().split("x")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2):
+        raise UsageError(f"{flag} {text} is not a size in pixels", f"write {flag} 224, or {flag} 224x320")
+    return sides[0] if len(set(sides)) == 1 else (sides[0], sides[1])
 
 
 def parse_share(flag: str, text: str) -> Share:
@@ -140,11 +161,6 @@ READERS: dict[Any, Callable[[str, str], Any]] = {
     tuple[Precision, ...]: parse_precisions,
     tuple[Format, ...]: parse_formats,
     Triple: parse_triple,
+    tuple[int, int]: parse_size,
     Share: parse_share,
 }
-
-
-def default_cache() -> Path:
-    import platformdirs
-
-    return platformdirs.user_cache_path("rtbench") / "images"

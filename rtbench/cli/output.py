@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import os
+import re
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from rtbench.errors import UsageError
+from rtbench.errors import UsageError, visible_text
 from rtbench.terms import Loudness
 
 if TYPE_CHECKING:
@@ -16,6 +20,48 @@ if TYPE_CHECKING:
     from rtbench.cli.progress import ProgressBar
 
 _loudness: Loudness = "normal"
+
+
+class _Stream(io.FileIO):
+    """Keeps the first failure to write, which is told at the end, so that words never end what is being measured."""
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failure = self.failure or error
+            return len(data)
+
+
+_stdout: _Stream | None = None
+
+
+def open_streams() -> None:
+    """Make stdout and stderr such that nothing raises where they are closed, full or of another encoding."""
+    global _stdout
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes this number, which the next file opened would have
+    _stdout = _Stream(1, "w", closefd=False)
+    sys.stdout = _text(_stdout, sys.stdout, "replace")
+    sys.stderr = _text(_Stream(2, "w", closefd=False), sys.stderr, "backslashreplace")
+
+
+def _text(raw: _Stream, like: TextIO | None, errors: str) -> TextIO:
+    encoding = like.encoding if like else "utf-8"
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=True)
+
+
+def require_delivered() -> None:
+    """UsageError where not all of stdout was taken; who stops reading it has seen enough."""
+    sys.stdout.flush()
+    failure = _stdout.failure if _stdout else None
+    if failure and not isinstance(failure, BrokenPipeError):
+        raise UsageError(f"cannot write to stdout: {failure.strerror}")
 
 
 def set_loudness(*, quiet: bool, verbose: bool) -> None:
@@ -33,7 +79,13 @@ def progress_bar() -> ProgressBar:
 
 def say(sentence: str) -> None:
     if _loudness != "quiet":
-        typer.echo(sentence, err=True)
+        complain(sentence)
+
+
+def complain(sentence: str) -> None:
+    """A line on stderr, however quiet it is to be."""
+
+    typer.echo(visible_text(sentence), err=True)
 
 
 def show(renderable: RenderableType) -> None:
@@ -43,16 +95,61 @@ def show(renderable: RenderableType) -> None:
 
 
 def deliver(rendered: RenderableType, output: Path | None) -> None:
-    """Print what was rendered, or write it into the file that the user named."""
-    from rtbench.artifacts import write_text
+    """Print what was rendered, or write it into the file that the user named.
+
+    UsageError where that cannot be written, or is a file that is not such a report.
+    """
     from rtbench.report.console import plain_text
 
-    if output is None and isinstance(rendered, str):
-        typer.echo(rendered, nl=False)
-    elif output is None:
-        show(rendered)
-    else:
-        try:
-            write_text(output, rendered if isinstance(rendered, str) else plain_text(rendered))
-        except OSError as error:
-            raise UsageError(f"cannot write {output}: {error.strerror}", "choose another --output") from None
+    if output is None or _is_stdout(output):
+        if isinstance(rendered, str):
+            typer.echo(rendered.encode(errors="backslashreplace"), nl=False)  # as it would be in a file
+        else:
+            show(rendered)
+        return
+    try:
+        _write(rendered if isinstance(rendered, str) else plain_text(rendered), output)
+    except OSError as error:
+        raise UsageError(f"cannot write {output}: {error.strerror}", "choose another --output") from None
+
+
+def _is_stdout(output: Path) -> bool:
+    """Whether it is another name of stdout, such as /dev/stdout."""
+    try:
+        return os.path.samestat(output.stat(), os.fstat(sys.stdout.fileno()))
+    except (OSError, ValueError):  # not there, or closed
+        return False
+
+
+def _write(text: str, output: Path) -> None:
+    from rtbench.artifacts import write_text
+
+    if output.exists() and not output.is_file():  # a device or a pipe, which is written into
+        output.write_text(text, encoding="utf-8")
+        return
+    if output.exists():
+        with output.open(encoding="utf-8", errors="replace") as file:
+            there = file.read(MOST_READ)
+        if there and _kind(there) not in {_kind(text)} - {None}:
+            raise UsageError(f"{output} is there already and is not such a report", "choose another --output")
+    write_text(Path(os.path.realpath(output)), text)  # where a link points to, and the link stays
+
+
+MOST_READ = 2**20
+KINDS = (
+    r"\A### rtbench: ",
+    r"\A\| row \| figure \| before ",
+    r"\Arow,model,runtime,provider,",
+    r"\A\{\s*\"schema_version\": ",
+    r"\A\{\s*\"folder\": ",
+    r"<title>rtbench: ",
+    r"<title>rtbench history: ",
+    r"\A *figure +before +after +change +95 % +verdict\n",
+    r"\A *row +p50 ms +top-1 % +MiB +changed\n",
+    r"agree\s+is\s+top-1\s+agreement\s+with\s+the\s+model\.\s*\Z",
+)
+"""How every kind of report begins, or is else to be told from the files of others."""
+
+
+def _kind(text: str) -> int | None:
+    return next((kind for kind, sign in enumerate(KINDS) if re.search(sign, text)), None)

@@ -10,6 +10,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from rtbench.errors import visible_text
 from rtbench.terms import WAITING, Loudness
 
 
@@ -34,6 +35,7 @@ class ProgressBar:
         self._phase: str | None = None
 
     def __call__(self, phase: str, done: int, total: int) -> None:
+        phase = visible_text(phase)
         if phase != self._phase:
             self._end_phase()
             for task in self._progress.task_ids:

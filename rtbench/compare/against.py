@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from rtbench import artifacts
+from rtbench.compare.held import as_held, keep, kept_path
 from rtbench.compare.plan import Plan, PlannedRow
 from rtbench.compare.prepare import cache
 from rtbench.compare.prepared import Prepared, Progress
@@ -39,7 +37,8 @@ def keep_artifacts(rows: Sequence[PlannedRow], directory: RunDirectory) -> None:
     """A copy of every row's artifact in the run directory, for a later run to be compared with."""
     for row in rows:
         if row.record.artifact:
-            _keep(row.record.artifact, Path(row.record.artifact.path), directory.path / ARTIFACTS)
+            source = Path(as_held(row.record.artifact, directory.held).path)
+            keep(row.record.artifact, source, directory.path / ARTIFACTS)
 
 
 def hold_artifacts(path: Path, directory: RunDirectory) -> Earlier:
@@ -59,34 +58,11 @@ def hold_artifacts(path: Path, directory: RunDirectory) -> Earlier:
 def _hold(row: Row, path: Path, folder: Path) -> Artifact | str:
     artifact = row.artifact
     assert artifact
-    source, name = Path(artifact.path), _kept_name(artifact)
-    for found in (folder / name, path / ARTIFACTS / name, source):  # the first: from an interrupted sitting
-        if found.is_file() and artifacts.file_sha256(found) == artifact.sha256:
-            return artifact.model_copy(update={"path": str(_keep(artifact, found, folder))})
+    source, kept = Path(artifact.path), [kept_path(artifact, each) for each in (folder, path / ARTIFACTS)]
+    for found in (*kept, source):  # the first: from an interrupted sitting
+        if artifacts.is_unchanged(found, artifact.sha256):
+            return artifact.model_copy(update={"path": str(keep(artifact, found, folder))})
     return f"its artifact {source} {'has changed since' if source.exists() else 'is not there any more'}"
-
-
-def _kept_name(artifact: Artifact) -> Path:
-    """Under a folder of its hash, so that external data keeps the name by which the graph knows it."""
-    return Path(artifact.sha256[:16]) / Path(artifact.path).name
-
-
-def _keep(artifact: Artifact, source: Path, folder: Path) -> Path:
-    """The artifact under its hash in `folder`: a copy, or the same file where rtbench made it, which never writes into
-    a file that is there."""
-    target = folder / _kept_name(artifact)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    companions = [(part, target.parent / part.name) for part in artifacts.external_data(source)]
-    for part, kept in [(source, target), *companions]:
-        if not kept.exists():
-            linked = False
-            if "file" not in artifact.made_from:  # else the user's own, who may write into it
-                with suppress(OSError):  # another file system
-                    os.link(part, kept)
-                    linked = True
-            if not linked:
-                shutil.copyfile(part, kept)
-    return target
 
 
 def plan_earlier(earlier: Earlier, rows: Sequence[PlannedRow], plan: Plan, progress: Progress) -> list[PlannedRow]:

@@ -69,19 +69,18 @@ def _try(artifact: Artifact, prepared: Prepared, place: Place, progress: Progres
         progress(f"check {artifact.format}/{artifact.precision}", done, total)
 
     log = place.logs / f"check-{artifact.format}-{artifact.precision}.log"
-    with Worker(
-        "rtbench.measure.sessions:SessionHost", log=log, timeout_s=place.timeout_s, threads=place.threads
-    ) as worker:
-        try:
+    host = "rtbench.measure.sessions:SessionHost"
+    try:
+        with Worker(host, log=log, timeout_s=place.timeout_s, threads=place.threads) as worker:
             if optimised:
                 worker.call("open", *ORT_ON_CPU, artifact, prepared.model, prepared.images.path, place.threads, False)
             else:
                 worker.call("open_unoptimised", artifact, prepared.model, prepared.images.path, place.threads)
             outputs = worker.call("logits", indices, on_progress=report)
-            require_outputs(outputs, len(indices), prepared.model.classes)
-        except WorkerFailed as error:
-            return Check(status="failed", reason=str(error), fidelity=None)
-        except InvalidOutput as error:
-            return Check(status="invalid", reason=str(error), fidelity=None)
+        require_outputs(outputs, len(indices), prepared.model.classes)
+    except WorkerFailed as error:
+        return Check(status="failed", reason=str(error), fidelity=None)
+    except InvalidOutput as error:
+        return Check(status="invalid", reason=str(error), fidelity=None)
     status, fidelity = judge(reference, outputs, artifact.precision)
     return Check(status=status, reason=None if status == "ok" else fidelity.verdict, fidelity=fidelity)

@@ -36,10 +36,10 @@ def _examine(name: str, device: str) -> Finding:
     written = f"{name}:{device}" if len(RUNTIMES[name].devices) > 1 else name
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "probe.log"
-        with Worker("rtbench.measure.sessions:ProbeHost", log=log, timeout_s=TIMEOUT_S, threads=1) as worker:
-            try:
+        try:
+            with Worker("rtbench.measure.sessions:ProbeHost", log=log, timeout_s=TIMEOUT_S, threads=1) as worker:
                 return Finding(written, True, str(worker.call("probe", name, device)), "")
-            except RuntimeUnavailable as error:
-                return Finding(written, False, error.message, error.remedy)
-            except WorkerFailed as error:
-                return Finding(written, False, error.message, "run it alone to see why")
+        except RuntimeUnavailable as error:
+            return Finding(written, False, error.message, error.remedy)
+        except WorkerFailed as error:
+            return Finding(written, False, error.message, "run it alone to see why")

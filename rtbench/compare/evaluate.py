@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rtbench.compare.plan import PlannedRow
 from rtbench.compare.prepared import Prepared
 from rtbench.errors import InvalidOutput
 from rtbench.images.ground_truth import imagenet_wnids
 from rtbench.images.image_set import ImageSet
-from rtbench.measure.accuracy import CPU_BATCH, GPU_BATCH, TOP, Predictions, flipped, score_predictions
+from rtbench.images.labels import FOLDER_LABELS
+from rtbench.measure.accuracy import CPU_BATCH, GPU_BATCH, NO_CLASS, TOP, Predictions, flipped, score_predictions
+from rtbench.records.model import Model
 from rtbench.runs.directory import RunDirectory
-from rtbench.scores.baselines import is_torch_fp32
+from rtbench.scores.doubt import label_doubt
 
 FREE_BATCH = frozenset({"state_dict", "onnx", "fake"})
 """Formats known to take any batch where their artifact says so; the others are given single images."""
-FOLDER_LABELS = frozenset({"wnid", "index", "folder order"})
 
 
 class Labelled:
@@ -27,8 +29,17 @@ class Labelled:
         files = prepared.image_set.files
         self.indices = prepared.image_set.labelled
         self.names = [files[index].name for index in self.indices]
-        self.labels = [label for index in self.indices if (label := files[index].label) is not None]
+        chosen = [files[index] for index in self.indices]
+        self.labels = [(file.label, *file.also) for file in chosen if file.label is not None]
         self._unreadable = prepared.images.unreadable
+
+    @property
+    def all_labels(self) -> NDArray[np.int32]:
+        """(N, K), filled up with NO_CLASS."""
+        table = np.full((len(self.labels), max(map(len, self.labels), default=1)), NO_CLASS, dtype=np.int32)
+        for place, labels in enumerate(self.labels):
+            table[place, : len(labels)] = labels
+        return table
 
     def readable(self, first: int) -> list[int]:
         """Positions from `first` on of images that can be read."""
@@ -93,7 +104,8 @@ def predict_row(
     try:
         if chosen:
             row.batch_size = _batch_size(row, batch_size, chosen)
-            row.worker.call("predict", chosen, row.batch_size, on_progress=on_progress)
+            among = row.prepared.image_set.among
+            row.worker.call("predict", chosen, row.batch_size, *([among] if among else []), on_progress=on_progress)
         keeping.finish()
     finally:
         row.predictions = keeping.predictions()
@@ -106,11 +118,13 @@ def _batch_size(row: PlannedRow, asked: int | None, chosen: Sequence[int]) -> in
     """The size asked for or the default, 1 where the artifact takes no batch or answers it differently."""
     artifact = row.record.artifact
     assert artifact and row.worker
+    if artifact.batch > 1:
+        return artifact.batch
     by_default = CPU_BATCH.get(row.choice.runtime.name, 1) if row.choice.device == "cpu" else GPU_BATCH
     size = min(asked or by_default, len(chosen))
     if size == 1:
         return 1
-    if not (artifact.dynamic_batch and artifact.format in FREE_BATCH):
+    if not (artifact.dynamic_batch and artifact.format in FREE_BATCH) or row.choice.device == "trt":
         if asked:
             row.warn(f"takes no batches, so --batch-size {asked} was not used")
         return 1
@@ -127,25 +141,35 @@ def score_accuracy(rows: Sequence[PlannedRow], directory: RunDirectory) -> None:
             continue
         own = next((other.predictions for other in rows if _is_own(other, row)), row.prepared.own)
         images = Labelled(row.prepared)
+        labels = images.all_labels
+        _doubt(row, rows, own if own is not None else row.predictions, labels[:, 0])
         row.update(
             accuracy=score_predictions(
                 row.predictions,
-                np.array(images.labels, dtype=np.int32),
+                labels,
                 own,
                 unreadable=images.unreadable_in(len(row.predictions)),
                 batch_size=row.batch_size,
-                names=_class_names(row.prepared.image_set, row.prepared.model.classes),
+                names=_class_names(row.prepared.image_set, row.prepared.model),
             )
         )
         if own is not None and own is not row.predictions:
             _save_flipped(row.id, row.predictions, own, images, directory)
 
 
+def _doubt(row: PlannedRow, rows: Sequence[PlannedRow], own: Predictions, labels: NDArray[np.int32]) -> None:
+    """Warn, once for a model, where its own answers say that labels were read wrongly."""
+    said = label_doubt(own.classes[:, 0], labels[: len(own)], row.prepared.model.classes)
+    if said and not any(said in other.record.warnings for other in rows if other.prepared is row.prepared):
+        row.warn(said)
+
+
 def _is_own(other: PlannedRow, row: PlannedRow) -> bool:
     """Whether `other` is the model's own row, for `row` to be compared with."""
     return (
         other.prepared is row.prepared
-        and is_torch_fp32(other.record)
+        and other.choice.runtime.name == "torch"
+        and other.record.precision == other.prepared.model.precision
         and other.predictions is not None
         and other.record.status == "ok"
     )
@@ -159,7 +183,7 @@ def _save_flipped(row: str, mine: Predictions, own: Predictions, images: Labelle
         (
             (
                 images.names[at],
-                images.labels[at],
+                images.labels[at][0],
                 int(own.classes[at, 0]),
                 float(own.confidences[at]),
                 int(mine.classes[at, 0]),
@@ -170,9 +194,12 @@ def _save_flipped(row: str, mine: Predictions, own: Predictions, images: Labelle
     )
 
 
-def _class_names(images: ImageSet, classes: int) -> dict[int, str]:
-    """What to call the classes: their folders' names, else ImageNet's wnids where there are 1000."""
+def _class_names(images: ImageSet, model: Model) -> dict[int, str]:
+    """What to call the classes: as the model does, else by their folders, else by ImageNet's wnids where there are
+    1000."""
+    if len(model.class_names) == model.classes:
+        return dict(enumerate(model.class_names))
     if images.labels in FOLDER_LABELS:
         return {file.label: file.name.split("/")[0] for file in images.files if file.label is not None}
     wnids = imagenet_wnids()
-    return dict(enumerate(wnids)) if classes == len(wnids) else {}
+    return dict(enumerate(wnids)) if model.classes == len(wnids) else {}

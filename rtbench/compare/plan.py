@@ -6,11 +6,12 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 from rtbench.compare.prepare import EXPORTED, prepare
 from rtbench.compare.prepared import Place, Prepared, Progress
-from rtbench.errors import InvalidOutput, RtbenchError, RuntimeUnavailable, UsageError
+from rtbench.errors import InvalidOutput, NotKept, RtbenchError, RuntimeUnavailable, UsageError
+from rtbench.export.tensorrt_library import caution
 from rtbench.measure.accuracy import Predictions
 from rtbench.measure.rounds import Block
 from rtbench.options import CompareOptions
@@ -77,6 +78,8 @@ class PlannedRow:
             return
         try:
             step(self)
+        except NotKept:
+            raise
         except RuntimeUnavailable as error:
             self.end("unavailable", str(error))
         except InvalidOutput as error:
@@ -92,6 +95,10 @@ class PlannedRow:
         self.startups.append(startup)
         medians = {name: median(getattr(each, name) for each in self.startups) for name in Startup.model_fields}
         self.update(startup=Startup(**medians))
+
+    @property
+    def batch(self) -> int:
+        return self.record.artifact.batch if self.record.artifact else 1
 
     def warn(self, warning: str) -> None:
         self.update(warnings=[*self.record.warnings, warning])
@@ -154,7 +161,7 @@ def plan_rows(
             row
             for choice in own
             for precision in _precisions(prepared, precisions)
-            if precision in choice.runtime.precisions
+            if precision in choice.runtime.precisions or _has(prepared, choice, precision)
             for row in _plan_row(prepared, choice, precision, several=len(everything) > 1)
         ]
         if not made:
@@ -180,7 +187,12 @@ def _choices_for(prepared: Prepared, *, gpu: bool) -> list[RuntimeChoice]:
 def _precisions(prepared: Prepared, asked: Sequence[Precision]) -> Sequence[Precision]:
     """Those asked for; a file that is itself an artifact has the one that it has."""
     direct = [artifact.precision for artifact in prepared.artifacts if "file" in artifact.made_from]
-    return direct or asked
+    own = [prepared.model.precision] if prepared.model.precision != "fp32" else []
+    return list(dict.fromkeys(direct or [*own, *asked]))
+
+
+def _has(prepared: Prepared, choice: RuntimeChoice, precision: Precision) -> bool:
+    return any(each.precision == precision and choice.takes(each.format, precision) for each in prepared.artifacts)
 
 
 def _plan_row(prepared: Prepared, choice: RuntimeChoice, precision: Precision, *, several: bool) -> list[PlannedRow]:
@@ -189,20 +201,22 @@ def _plan_row(prepared: Prepared, choice: RuntimeChoice, precision: Precision, *
     name = f"{choice.written}/{precision}"
     ends: list[tuple[str, Artifact | None, Status, str | None]] = []
     for artifact in prepared.artifacts:
-        if artifact.precision == precision and choice.takes(artifact.format, precision):
+        if artifact.precision == (choice.runtime.made_of or precision) and choice.takes(artifact.format, precision):
             number = artifact.build.number if artifact.build else 1
+            name = f"{_varied(choice, artifact.build.recipe.label)}/{precision}" if artifact.build else name
             bad = artifact.check if artifact.check and artifact.check.status != "ok" else None
             end: tuple[Status, str | None] = (bad.status, f"artifact {bad.reason}") if bad else ("ok", None)
             ends.append((name if number == 1 else f"{name}#{number}", artifact, *end))
-    if not ends:
-        missing: tuple[tuple[Status, Mapping[tuple[Format, Precision], str]], ...] = (
-            ("failed", prepared.failures),
-            ("unavailable", prepared.unavailable),
-        )
-        for status, reasons in missing:
-            for (kind, each), reason in reasons.items():
-                if each == precision and choice.takes(kind, each):
-                    ends.append((name, None, status, reason))
+    missing: tuple[tuple[Status, Mapping[tuple[str, Precision], str]], ...] = (
+        ("failed", prepared.failures),
+        ("unavailable", prepared.unavailable),
+    )
+    for status, reasons in missing:
+        for (label, each), reason in reasons.items():
+            kind = cast("Format", label.partition("+")[0])
+            lost = f"{_varied(choice, label)}/{precision}"
+            if each == precision and choice.takes(kind, each) and all(lost != made for made, *_ in ends):
+                ends.append((lost, None, status, reason))
     return [
         PlannedRow(
             Row(
@@ -224,8 +238,15 @@ def _plan_row(prepared: Prepared, choice: RuntimeChoice, precision: Precision, *
     ]
 
 
+def _varied(choice: RuntimeChoice, label: str) -> str:
+    """The runtime as the user wrote it, with the variant of an engine's recipe: `trt+graph`."""
+    _, plus, variant = label.partition("+")
+    return f"{choice.written}{plus}{variant}"
+
+
 def _artifact_warnings(artifact: Artifact | None) -> list[str]:
+    said = [caution(artifact.build)] if artifact and artifact.build else []
     if artifact and artifact.calibration and artifact.calibration.evaluation_images:
         count = artifact.calibration.images
-        return [f"calibrated with {count} of the images that accuracy is measured on; give --calibration DIR"]
-    return []
+        said.append(f"calibrated with {count} of the images that accuracy is measured on; give --calibration DIR")
+    return [warning for warning in said if warning]

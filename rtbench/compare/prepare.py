@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 
 from rtbench import artifacts
 from rtbench.compare.checks import CHECK_IMAGES, checked
+from rtbench.compare.exporting import Exporting, build_worker
+from rtbench.compare.held import hold
 from rtbench.compare.prepared import Place, Prepared, Progress
+from rtbench.compare.readings import choose_reading
 from rtbench.errors import ExportFailed, RuntimeUnavailable, UsageError, WorkerFailed
 from rtbench.export.recipes import choose_recipes
 from rtbench.export.tensorrt import SOURCES
@@ -20,19 +23,19 @@ from rtbench.images import sample
 from rtbench.images.cache import CachedImages, cache_images
 from rtbench.images.datasets import read_images, read_labelled, require_source
 from rtbench.images.image_set import ImageSet, spread_indices
+from rtbench.images.labels import Reading
 from rtbench.measure.accuracy import Predictions, predict_batch
-from rtbench.measure.environment import find_gpu
+from rtbench.measure.environment import available_cores
+from rtbench.nvidia import find_gpu
 from rtbench.options import ArtifactOptions, DataOptions, PrepareOptions
-from rtbench.records.model import Artifact, Calibration, Model, Recipe, RecipeCalibration
+from rtbench.records.model import Calibration, Model, Recipe, RecipeCalibration
 from rtbench.terms import Format, Precision
-from rtbench.worker import Worker
 
 EXPORTED: tuple[Format, ...] = ("onnx", "onnx_trt", "engine")
 """The formats that a model can be exported to."""
 FIDELITY_IMAGES = 384
 """Enough to show that answers differ on less than one in a hundred, where none does."""
 OWN_CHUNK = 512
-EXPORT_TIMEOUT_S = 3600.0
 
 
 def prepare(
@@ -53,43 +56,98 @@ def prepare(
     one that this machine cannot make in `unavailable`; one that computes something else keeps its verdict
     in `check`. Raises UsageError for bad input, before anything is written.
     """
-    recipes = choose_recipes(options.recipe, options.precisions, find_gpu()) if "engine" in formats else []
-    if options.calibration:
-        read_images(options.calibration)  # found wanting now, not after the export
-    if data.data:
-        require_source(data.data)
-    with _Exporting(source, options, data.reference, place, progress) as exporter:
+    recipes = _recipes(options) if "engine" in formats else []
+    if place.folder:
+        _require_ours(place.folder, formats, options, recipes)
+    _require_images(options.calibration, data)
+    with ExitStack() as alone, Exporting(source, options, data.reference, place, progress) as exporter:
         model, direct = exporter.load()
         image_set = read_images(data.data) if data.data and export_only else _images(data, model)
+        model = choose_reading(exporter, model, image_set, options, place, progress)
         cached = cache(image_set, model, place, progress)
         judged = CHECK_IMAGES if len(image_set.labelled) >= FIDELITY_IMAGES else FIDELITY_IMAGES
         indices = [cached.readable[position] for position in spread_indices(len(cached.readable), judged)]
         outputs = exporter.call("reference", cached.path, indices, model.preprocessing)
         folder = place.folder or artifacts.artifact_folder(place.engines, model)
-        own = _own_answers(exporter, image_set, cached, model) if direct or evaluate_own else None
+        evaluated = direct is not None or evaluate_own or model.precision != "fp32"
+        own = _own_answers(exporter, image_set, cached, model) if evaluated else None
         prepared = Prepared(model, folder, image_set, cached, indices, outputs, [], own=own)
         if direct and export_only:
             raise UsageError(f"{source} is an artifact already", "export the PyTorch model, or compare this file")
         if direct:
             prepared.artifacts.append(direct)
             return prepared
+        alone.enter_context(artifacts.writing(folder, lambda: progress(f"wait until {folder} is written", 0, 1)))
+        _require_ours(folder, formats, options, recipes)
         buildable = _buildable(recipes, prepared)
-        prepared.artifacts.append(exporter.call("export_torch", folder))
-        for kind, precision in _onnx_wanted(formats, options.precisions, buildable):
-            recipe = next((each for each in buildable if (kind, precision) == SOURCES[each.precision]), None)
-            calibrating: tuple[Calibration | None, Path | None] = (None, None)
-            if precision != "fp32":
-                calibrating = _calibrate_with(options, recipe, data.data, prepared, place, progress)
-            try:
-                made = exporter.call("export_onnx", folder, precision, *calibrating, kind)
-            except (ExportFailed, WorkerFailed) as error:
-                prepared.failures[kind, precision] = f"export: {error}"
-            else:
-                prepared.artifacts.append(made)
-    prepared.artifacts[:] = [checked(artifact, prepared, place, progress) for artifact in prepared.artifacts]
-    for recipe in buildable:
-        _build_engines(recipe, options.build_repeats, prepared, place, progress)
+        _export(
+            exporter,
+            prepared,
+            formats,
+            options,
+            buildable,
+            lambda recipe: _calibrate_with(options, recipe, data.data, prepared, place, progress),
+        )
+        exporter.close()
+        prepared.artifacts[:] = [checked(artifact, prepared, place, progress) for artifact in prepared.artifacts]
+        for recipe in buildable:
+            _build_engines(recipe, options.build_repeats, prepared, place, progress)
+        for artifact in prepared.artifacts:
+            if place.held:
+                hold(artifact, place.held)
     return prepared
+
+
+def _require_images(calibration: Path | None, data: DataOptions) -> None:
+    """UsageError for images that are found wanting, now and not after the export."""
+    if calibration:
+        read_images(calibration)
+    if data.data:
+        require_source(data.data)
+    elif data.labels or data.class_map:
+        raise UsageError("labels are given, but no images", "name these with --data")
+
+
+def _require_ours(
+    folder: Path, formats: Collection[Format], options: ArtifactOptions, recipes: Sequence[Recipe]
+) -> None:
+    """UsageError where something that rtbench has not made is in the way of what it is to write."""
+    artifacts.require_own_model(folder)
+    kinds: list[tuple[Format, Precision]] = [("state_dict", "fp32"), ("pt2", "fp32"), ("pt2", "int8")]
+    kinds += _onnx_wanted(formats, options.precisions, recipes)
+    paths = [artifacts.artifact_path(folder, kind, precision) for kind, precision in kinds]
+    for recipe in recipes:
+        for number in range(1, options.build_repeats + 1):
+            paths.append(artifacts.artifact_path(folder, "engine", recipe.precision, number))
+    artifacts.require_ours(paths)
+
+
+def _export(
+    exporter: Exporting,
+    prepared: Prepared,
+    formats: Collection[Format],
+    options: ArtifactOptions,
+    recipes: Sequence[Recipe],
+    calibrate: Callable[[Recipe | None], tuple[Calibration, Path]],
+) -> None:
+    """Write the model as it is, and every ONNX that is wanted."""
+    prepared.artifacts.append(exporter.call("export_torch", prepared.folder))
+    for kind, precision in _onnx_wanted(formats, options.precisions, recipes):
+        recipe = next((each for each in recipes if (kind, precision) == SOURCES[each.precision]), None)
+        calibrating = calibrate(recipe) if precision != "fp32" else (None, None)
+        try:
+            made = exporter.call("export_onnx", prepared.folder, precision, *calibrating, kind)
+        except (ExportFailed, WorkerFailed) as error:
+            prepared.failures[kind, precision] = f"export: {error}"
+        else:
+            prepared.artifacts.append(made)
+
+
+def _recipes(options: ArtifactOptions) -> list[Recipe]:
+    recipes, level = choose_recipes(options.recipe, options.precisions, find_gpu()), options.builder_optimization_level
+    if level is None:
+        return recipes
+    return [recipe.model_copy(update={"optimization_level": level}) for recipe in recipes]
 
 
 def _buildable(recipes: Sequence[Recipe], prepared: Prepared) -> list[Recipe]:
@@ -99,7 +157,7 @@ def _buildable(recipes: Sequence[Recipe], prepared: Prepared) -> list[Recipe]:
         try:
             choose_builder(recipe, find_gpu())
         except RuntimeUnavailable as error:
-            prepared.unavailable["engine", recipe.precision] = str(error)
+            prepared.unavailable[recipe.label, recipe.precision] = str(error)
         else:
             buildable.append(recipe)
     return buildable
@@ -122,7 +180,7 @@ def _build_engines(recipe: Recipe, repeats: int, prepared: Prepared, place: Plac
     """Build one recipe's engines, each in a process of its own, from an ONNX that has passed its check."""
     made = {(artifact.format, artifact.precision): artifact for artifact in prepared.artifacts}
     source = made.get(SOURCES[recipe.precision])
-    key: tuple[Format, Precision] = ("engine", recipe.precision)
+    key: tuple[str, Precision] = (recipe.label, recipe.precision)
     if source is None:
         prepared.failures[key] = prepared.failures[SOURCES[recipe.precision]]
         return
@@ -130,9 +188,9 @@ def _build_engines(recipe: Recipe, repeats: int, prepared: Prepared, place: Plac
         prepared.failures[key] = f"{Path(source.path).name}, which it is built from: {source.check.reason}"
         return
     for number in range(1, repeats + 1):
-        host, log = "rtbench.export.tensorrt:EngineBuilder", place.logs / f"build-{recipe.precision}-{number}.log"
+        host, log = "rtbench.export.tensorrt:EngineBuilder", place.logs / f"build-{recipe.name}-{number}.log"
         try:
-            with Worker(host, log=log, timeout_s=EXPORT_TIMEOUT_S, threads=place.threads) as worker:
+            with build_worker(host, log, place) as worker:
                 engine = worker.call("build", source, recipe, find_gpu(), number, on_progress=progress)
         except RuntimeUnavailable as error:
             prepared.unavailable[key] = str(error)
@@ -143,42 +201,7 @@ def _build_engines(recipe: Recipe, repeats: int, prepared: Prepared, place: Plac
         prepared.artifacts.append(engine)
 
 
-class _Exporting:
-    """The export process, started again with the model loaded where a call has killed it."""
-
-    def __init__(
-        self, source: str, options: PrepareOptions, reference: str | None, place: Place, progress: Progress
-    ) -> None:
-        self._load_arguments = (source, options, reference, place.threads)
-        self._place, self._progress = place, progress
-        self._worker = self._start()
-
-    def load(self) -> tuple[Model, Artifact | None]:
-        return cast("tuple[Model, Artifact | None]", self.call("load", *self._load_arguments))
-
-    def call(self, method: str, *args: object) -> Any:
-        try:
-            return self._worker.call(method, *args, on_progress=self._progress)
-        except WorkerFailed:
-            self._worker.close()
-            self._worker = self._start()
-            if method != "load":
-                self.load()
-            raise
-
-    def _start(self) -> Worker:
-        log = self._place.logs / "export.log"
-        host = "rtbench.export.exporter:Exporter"
-        return Worker(host, log=log, timeout_s=EXPORT_TIMEOUT_S, threads=self._place.threads, timed=False)
-
-    def __enter__(self) -> _Exporting:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._worker.close()
-
-
-def _own_answers(exporter: _Exporting, images: ImageSet, cached: CachedImages, model: Model) -> Predictions | None:
+def _own_answers(exporter: Exporting, images: ImageSet, cached: CachedImages, model: Model) -> Predictions | None:
     """The model's own predictions for the labelled images, NO_CLASS for those that cannot be read."""
     labelled = images.labelled
     readable = [index for index in labelled if index not in cached.unreadable]
@@ -187,7 +210,7 @@ def _own_answers(exporter: _Exporting, images: ImageSet, cached: CachedImages, m
         outputs = exporter.call("reference", cached.path, readable[start : start + OWN_CHUNK], model.preprocessing)
         if outputs is None:
             return None
-        parts.append(predict_batch(outputs))
+        parts.append(predict_batch(outputs, images.among))
     if not parts:
         return None
     answers = Predictions.join(parts)
@@ -198,7 +221,10 @@ def _own_answers(exporter: _Exporting, images: ImageSet, cached: CachedImages, m
 
 
 def _images(data: DataOptions, model: Model) -> ImageSet:
-    images = read_labelled(data.data, model.classes) if data.data else sample.sample_photographs()
+    reading = Reading(
+        data.class_order, data.class_offset, data.labels, data.class_map, data.all_classes, tuple(model.class_names)
+    )
+    images = read_labelled(data.data, model.classes, reading) if data.data else sample.sample_photographs()
     if not data.data and model.arch != sample.ARCH:
         images = images.unlabelled()  # the sample's labels are ImageNet's, this model's may be others
     return images.spread(data.limit) if data.limit else images
@@ -210,7 +236,8 @@ def cache(images: ImageSet, model: Model, place: Place, progress: Progress) -> C
     def report(done: int, total: int) -> None:
         progress("decode images", done, total)
 
-    return cache_images(images, model.preprocessing, place.cache, place.threads, report)
+    processes = min(place.threads, available_cores())
+    return cache_images(images, model.preprocessing, place.cache, processes, report)
 
 
 def _calibrate_with(

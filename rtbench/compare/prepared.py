@@ -13,7 +13,7 @@ from rtbench.images.cache import CachedImages
 from rtbench.images.image_set import ImageSet
 from rtbench.measure.accuracy import Predictions
 from rtbench.records.model import Artifact, Model
-from rtbench.terms import Format, Precision
+from rtbench.terms import Precision
 
 Progress = Callable[[str, int, int], None]
 """What is being done, how much of it is done, and how much there is."""
@@ -31,6 +31,8 @@ class Place:
     logs: Path
     threads: int
     timeout_s: float
+    held: Path | None = None
+    """Where artifacts that are measured are held under their hash."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Prepared:
     fidelity_indices: list[int]
     reference: NDArray[np.float32] | None
     artifacts: list[Artifact]
-    failures: dict[tuple[Format, Precision], str] = field(default_factory=dict)
-    unavailable: dict[tuple[Format, Precision], str] = field(default_factory=dict)
+    failures: dict[tuple[str, Precision], str] = field(default_factory=dict)
+    """By format, of an engine its recipe's label, and precision."""
+    unavailable: dict[tuple[str, Precision], str] = field(default_factory=dict)
     own: Predictions | None = None
     """The model's own answers to the labelled images, where no row gives them."""

@@ -41,7 +41,7 @@ def take_up(kept: Run, run: Run, rows: Sequence[PlannedRow], sampling: Sampling,
 
 def take_blocks(rows: Sequence[PlannedRow], sampling: Sampling, directory: RunDirectory) -> None:
     """Give rows the samples that the run directory has of them, which is all there is however an interrupt fell."""
-    schedule = Schedule(sampling.planned_runs, sampling.processes)
+    schedule = Schedule(sampling.planned_runs, sampling.planned_processes)
     samples = directory.take_samples(lambda number: schedule.round(number).runs)
     for row in rows:
         row.blocks = samples.get(row.id, {})

@@ -7,6 +7,8 @@ from datetime import datetime, timezone
 
 from rtbench.compare.against import PREFIX, Earlier, compare_with, hold_artifacts, keep_artifacts, plan_earlier
 from rtbench.compare.evaluate import predict_row, score_accuracy
+from rtbench.compare.exporting import BUSY_TIMEOUT_S
+from rtbench.compare.held import as_held
 from rtbench.compare.plan import Plan, PlannedRow, default_choices, plan_rows, prepare_all, require_some_row
 from rtbench.compare.prepared import Prepared, Progress
 from rtbench.compare.resume import INTERRUPTED, take_blocks, take_up
@@ -14,13 +16,14 @@ from rtbench.compare.timing import Timing, compare_latencies, compare_pair, summ
 from rtbench.errors import InvalidOutput, UsageError
 from rtbench.measure.conditions import Judge
 from rtbench.measure.cpu import lacks_vnni
-from rtbench.measure.environment import find_gpu, read_environment
+from rtbench.measure.environment import read_environment
 from rtbench.measure.fidelity import judge, require_outputs, require_varied
 from rtbench.measure.monitor import Monitor
-from rtbench.records.measurement import Comparison, Latency
+from rtbench.nvidia import find_gpu
+from rtbench.records.measurement import Comparison, Latency, Startup
 from rtbench.records.run import Dataset, Row, Run
 from rtbench.runs.directory import RunDirectory
-from rtbench.runtimes import UNPROVEN, choose
+from rtbench.runtimes import UNPROVEN, SessionInfo, choose
 from rtbench.scores.baselines import MEASURED, is_torch_fp32, load_baseline, measured_baseline
 from rtbench.scores.normalise import score_rows, torch_row_for
 from rtbench.scores.recommendation import recommend
@@ -35,7 +38,7 @@ def compare(plan: Plan, directory: RunDirectory, progress: Progress) -> Run:
     """
     baseline = load_baseline(plan.options.baseline)
     gpu = find_gpu() is not None
-    choices = [choose(name, gpu=gpu) for name in plan.options.runtimes or ()]
+    choices = [choose(name, gpu=gpu) for name in dict.fromkeys(plan.options.runtimes or ())]
     require_some_row(choices, plan.options.precisions)
     earlier = hold_artifacts(plan.options.against, directory) if plan.options.against else None
     everything = prepare_all(plan, choices or default_choices(gpu=gpu), progress)
@@ -75,6 +78,9 @@ def _dataset(prepared: Prepared) -> Dataset:
         fingerprint=prepared.images.fingerprint,
         available=images.available,
         unreadable=list(prepared.images.unreadable.values()),
+        test_set=images.test_set,
+        among_classes=len(images.among) or None,
+        choices=list(images.choices),
         sample=images.sample,
     )
 
@@ -103,14 +109,15 @@ class _Measuring:
 
     def run_all(self) -> Run:
         finished = False
-        self._save(complete=False)
+        self._directory.save(self._record(complete=False))
         try:
-            monitor = Monitor(gpu=self._run.environment.gpu is not None)
+            monitor = Monitor(gpu=self._run.environment.gpu)
             sampling, directory, progress = self._plan.options, self._directory, self._progress
             Timing(self._timed(), sampling, directory, monitor, self._judge, progress, self._open).run()
+            self._open_untimed()
             self._summarise()
             for row in self._live():
-                self._save(complete=False)
+                self._directory.save(self._record(complete=False))
                 row.attempt(self._predict)
                 row.close()
                 score_accuracy(self._rows, self._directory)
@@ -123,9 +130,8 @@ class _Measuring:
             for row in [*self._rows, *self._before]:
                 row.close()
             self._summarise()
-        run = self._recommend(self._save(complete=finished))
-        if finished:
-            self._directory.release()
+        run = self._recommend(self._record(complete=finished))
+        self._directory.save(run)
         return run
 
     def _summarise(self) -> None:
@@ -136,44 +142,64 @@ class _Measuring:
 
     def _timed(self) -> list[PlannedRow]:
         """Those of an earlier run too."""
-        return [*self._live(), *(row for row in self._before if row.live)]
+        live = [*self._live(), *(row for row in self._before if row.live)]
+        return [row for row in live if row.batch == 1]
+
+    def _open_untimed(self) -> None:
+        """Rows of a fixed batch have an accuracy, and no latency of one image."""
+        for row in self._live():
+            if row.batch > 1:
+                row.attempt(self._open)
+                row.warn(f"takes batches of {row.batch} alone, so the latency of one image was not measured")
 
     def _open(self, row: PlannedRow) -> None:
         """Open the row's artifact in a fresh process; the first time, see what it is and whether it is right."""
-        row.close()
-        prepared, place = row.prepared, self._plan.place
-        row.worker = Worker(
-            "rtbench.measure.sessions:SessionHost",
-            log=self._directory.log(row.id),
-            timeout_s=place.timeout_s,
-            threads=place.threads,
-            python=self._plan.options.against_python if row.id.startswith(PREFIX) else None,
-        )
-        info, startup = row.worker.call(
-            "open",
-            row.choice.runtime.name,
-            row.choice.device,
-            row.record.artifact,
-            prepared.model,
-            prepared.images.path,
-            place.threads,
-            self._plan.options.trust_pickle,
-        )
+        prepared = row.prepared
+        if row.choice.device == "trt" and row.record.provider is None:
+            self._progress(f"{row.id}: ONNX Runtime builds its TensorRT engine, for minutes without a word", 0, 1)
+            self._start(row, BUSY_TIMEOUT_S)
+        info, startup = self._start(row)
         row.add_startup(startup)
         row.scripted = getattr(info, "scripted", False)  # an earlier rtbench, by --against-python, has no such field
         if row.record.provider is not None:
             return
-        side, classes = prepared.model.preprocessing.input_size, prepared.model.classes
+        shape, classes = (row.batch, *prepared.model.preprocessing.input_shape), prepared.model.classes
         row.update(
             provider=info.provider,
             device=info.device,
             settings=info.settings,
             placement=info.placement,
+            layers=getattr(info, "layers", {}),
             warnings=[*row.record.warnings, *info.warnings, *self._cautions(row.record, info.device)],
-            timed=f"(1, 3, {side}, {side}) float32 in host memory to (1, {classes}) float32 logits in host memory",
+            timed=f"{shape} float32 in host memory to ({row.batch}, {classes}) float32 logits in host memory",
         )
         if row.record.fidelity is None:
             self._check(row)
+
+    def _start(self, row: PlannedRow, busy_timeout_s: float | None = None) -> tuple[SessionInfo, Startup]:
+        """Open the row's artifact in a fresh process, in place of the one before."""
+        assert row.record.artifact
+        row.close()
+        place = self._plan.place
+        row.worker = Worker(
+            "rtbench.measure.sessions:SessionHost",
+            log=self._directory.log(row.id),
+            timeout_s=place.timeout_s,
+            busy_timeout_s=busy_timeout_s and max(busy_timeout_s, place.timeout_s),
+            threads=place.threads,
+            python=self._plan.options.against_python if row.id.startswith(PREFIX) else None,
+        )
+        opened: tuple[SessionInfo, Startup] = row.worker.call(
+            "open",
+            row.choice.runtime.name,
+            row.choice.device,
+            as_held(row.record.artifact, self._directory.held),
+            row.prepared.model,
+            row.prepared.images.path,
+            place.threads,
+            self._plan.options.trust_code,
+        )
+        return opened
 
     def _cautions(self, row: Row, device: str) -> list[str]:
         if device == "cuda":
@@ -233,16 +259,14 @@ class _Measuring:
             others = [row for row in self._live() if row is not chosen and frozenset((row.id, chosen.id)) not in known]
             more = [compare_pair(row, chosen, self._rows)[0] for row in others]
             run = run.model_copy(update={"comparisons": [*run.comparisons, *filter(None, more)]})
-        run = run.model_copy(update={"recommendation": recommend(run, **limits)})
-        self._directory.save(run)
-        return run
+        return run.model_copy(update={"recommendation": recommend(run, **limits)})
 
-    def _save(self, *, complete: bool) -> Run:
+    def _record(self, *, complete: bool) -> Run:
         records = [row.record for row in self._rows]
         baseline = self._run.baseline
         if self._plan.options.baseline == MEASURED:
             baseline = measured_baseline(records, self._run.environment.cpu)
-        sample = self._run.dataset is not None and self._run.dataset.sample
+        data = self._run.dataset
         comparisons, lead = self._compare(records)
         records = [row.model_copy(update={"leads": row.id in lead}) for row in records]
         against = compare_with(self._earlier, self._before, self._rows, self._plan) if self._earlier else None
@@ -252,9 +276,9 @@ class _Measuring:
             self._run.environment,
             comparisons,
             models=self._run.models,
-            score_accuracy=not sample,
+            score_accuracy=data is not None and not data.sample and data.test_set is None,
         )
-        run = self._run.model_copy(
+        return self._run.model_copy(
             update={
                 "rows": scored,
                 "baseline": baseline,
@@ -263,5 +287,3 @@ class _Measuring:
                 "complete": complete,
             }
         )
-        self._directory.save(run)
-        return run

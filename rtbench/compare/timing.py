@@ -61,6 +61,8 @@ class Timing:
         for row in self._live():
             if target is not None and not self._narrow(row):
                 row.warn(f"interval is wider than {100 * target:g}% after {most:g} s: raise --max-time")
+            if self.monitor.hidden and not row.scripted:
+                row.warn(f"this machine hides {' and '.join(self.monitor.hidden)}: others may disturb unnoticed")
             if self.sampling.scenario and row.record.mlperf is None:
                 row.attempt(self._run_mlperf)
 
@@ -74,7 +76,7 @@ class Timing:
     def _rounds(self) -> Iterator[Round]:
         """Those planned, and with a target more, until it is reached at the end of a process; each again where it was
         disturbed. Before each, the rows' processes are those that it is timed in."""
-        schedule, before = Schedule(self.sampling.planned_runs, self.sampling.processes), 0
+        schedule, before = Schedule(self.sampling.planned_runs, self.sampling.planned_processes), 0
         for number in itertools.count():
             coming = schedule.round(number)
             if number >= len(schedule.sizes):
@@ -135,7 +137,8 @@ class Timing:
             worker = row.running
             worker.resume()
             before = self.monitor.read(worker.pid)
-            timed.append(worker.call("time_block", latency.LEAD_RUNS, runs))
+            lead = self.monitor.sample_lead
+            timed.append(worker.call("time_block", latency.LEAD_RUNS, runs, on_progress=lead))
             self._seen = self.monitor.since(before, worker.pid)
             worker.pause()
 

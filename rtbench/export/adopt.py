@@ -2,44 +2,67 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import google.protobuf.message
 import numpy as np
 import onnx
+import onnxruntime
 
 from rtbench import artifacts
 from rtbench.errors import UsageError
-from rtbench.images.preprocessing import RESNET, overridden
+from rtbench.images.preprocessing import RESNET, for_channels, overridden
+from rtbench.models import require_classes
+from rtbench.onnx_file import CHANNELS, INPUT_TYPES, channels_last, require_external_files
 from rtbench.options import ModelOptions
-from rtbench.records.model import Artifact, Model, Preprocessing
+from rtbench.records.model import Artifact, Model, Preprocessing, safe_name
 from rtbench.terms import Precision
 
-QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"})
+QUANTISED = re.compile(r"QLinear\w+|Q(?:Gemm|Attention|Ordered)\w*|\w*Quantize\w*|\w+Integer|\w*NBits\w*")
+"""Operators that compute in INT8 or less, ONNX's own and ONNX Runtime's."""
+LOGITS = "logits"
+NOT_SAID = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:Load model from .*?(?= ?failed))?"
+    r"| ?(?:failed:)?\S*onnxruntime_src\S* (?:.*?\) )?"
+)
+"""Of ONNX Runtime's errors: its numbers, and where in its source they come from."""
+PIXELS = (1 / 255, 1 / 255, 1 / 255)
+"""The standard deviation, of a mean of 0, that gives a network the values from 0 to 255."""
 
 
 def adopt_onnx(path: Path, options: ModelOptions, recipe: Preprocessing | None) -> tuple[Model, Artifact]:
     """The record of an ONNX classifier and the file as an artifact, where it lies.
 
-    `recipe` is the reference model's; without one, the input size is read off the graph. Raises
-    UsageError for a file that is no whole ONNX graph from (batch, 3, H, W) floats to (batch, classes).
+    `recipe` is the reference model's; without one, the input size is read off the graph. Raises UsageError for a file
+    that ONNX Runtime does not load, or that is no classifier of images.
     """
     artifacts.require_file(path)
-    graph = _read(path)
-    side = _input_size(path, graph)
-    recipe = overridden(recipe or _recipe_for(side), options)
-    if side and side != recipe.input_size:
-        raise UsageError(f"{path} takes {side}x{side} inputs, not {recipe.input_size}", f"give --input-size {side}")
+    require_external_files(path)
+    graph, session = _parsed(path), _opened(path)
+    source = _image_input(path, session)
+    batch, channels, height, width = _input_shape(path, source)
+    output, classes, choices = _output(path, session, options.output)
+    recipe = for_channels(overridden(recipe or _recipe_for(height, width), options), channels or 3)
+    if source.type == "tensor(uint8)":
+        recipe = _of_pixels(path, recipe, options)
+        choices = [*choices, "it takes pixels from 0 to 255 and normalises them itself"]
+    own = height or recipe.height_width[0], width or recipe.height_width[1]
+    if own != recipe.height_width:
+        taken = recipe.model_copy(update={"input_size": own}).size_text
+        raise UsageError(f"{path} takes {taken} inputs, not {recipe.size_text}", f"give --input-size {taken}")
     sha256 = artifacts.file_sha256(path)
     model = Model(
-        name=path.stem,
+        name=safe_name(path.stem),
         source=str(path),
         arch=None,
         sha256=sha256,
         parameters=sum(int(np.prod(tensor.dims)) for tensor in graph.graph.initializer),
-        classes=_count_classes(path, graph),
+        classes=classes,
         preprocessing=recipe,
+        choices=choices,
     )
     artifact = Artifact(
         path=str(path),
@@ -49,13 +72,16 @@ def adopt_onnx(path: Path, options: ModelOptions, recipe: Preprocessing | None) 
         sha256=sha256,
         made_from={"file": str(path)},
         tools={graph.producer_name or "unknown": graph.producer_version},
-        dynamic_batch=has_dynamic_batch(path),
+        dynamic_batch=batch is None,
+        batch=batch or 1,
         full_range=has_full_range(path),
+        output=output,
     )
     return model, artifact
 
 
 def has_dynamic_batch(path: Path) -> bool:
+    """Of a graph that rtbench wrote, which has one input."""
     graph = onnx.load(path, load_external_data=False).graph
     return not graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value")
 
@@ -67,60 +93,90 @@ def has_full_range(path: Path) -> bool:
     return any(int(np.abs(onnx.numpy_helper.to_array(each).astype(np.int16)).max(initial=0)) > 64 for each in weights)
 
 
-def _read(path: Path) -> onnx.ModelProto:
+def _parsed(path: Path) -> onnx.ModelProto:
     try:
-        onnx.checker.check_model(str(path), full_check=True)
-        return onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False))
-    except (
-        google.protobuf.message.DecodeError,
-        onnx.checker.ValidationError,
-        onnx.shape_inference.InferenceError,
-        FileNotFoundError,
-        ValueError,
-    ) as error:
-        first = (str(error).strip().splitlines() or ["it cannot be parsed"])[0]
-        raise UsageError(f"{path} is damaged or no ONNX model: {first}", "export it again") from error
+        graph = onnx.load(path, load_external_data=False)
+    except google.protobuf.message.DecodeError:
+        raise UsageError(f"{path} is damaged or no ONNX model: it cannot be parsed", "export it again") from None
+    if not graph.graph.node:
+        raise UsageError(f"{path} is damaged or no ONNX model: it has no nodes", "export it again")
+    return graph
 
 
-def _input_size(path: Path, graph: onnx.ModelProto) -> int | None:
-    """The fixed side of the input, None where it is free."""
-    weights = {tensor.name for tensor in graph.graph.initializer}
-    inputs = [value for value in graph.graph.input if value.name not in weights]
-    dims = inputs[0].type.tensor_type.shape.dim if inputs else []
-    if len(inputs) != 1 or len(dims) != 4:
-        raise UsageError(f"{path} does not take one (batch, 3, height, width) input", "export an image classifier")
-    batch, channels, height, width = (dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
-    if channels not in (3, None) or height != width:
+def _opened(path: Path) -> onnxruntime.InferenceSession:
+    """As it is written; ONNX Runtime decides what it takes, also where onnx's checker would not."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises many kinds
+        said = NOT_SAID.sub("", str(error).strip())
+        remedy = "export it for that version" if "version" in said or "pset" in said else ""
         raise UsageError(
-            f"{path} takes inputs of shape {[batch, channels, height, width]}, not (batch, 3, side, side)",
-            "export it with channels first and a square input",
-        )
-    if batch not in (1, None):
-        raise UsageError(f"{path} is fixed to batches of {batch}", "export it with a free batch axis or batch 1")
-    return height
+            f"ONNX Runtime {onnxruntime.__version__} does not load {path}: {said.splitlines()[0]}", remedy
+        ) from error
 
 
-def _recipe_for(side: int | None) -> Preprocessing:
-    if side in (None, RESNET.input_size):
-        return RESNET
-    resize = round(side * RESNET.resize / RESNET.input_size)
-    return RESNET.model_copy(update={"input_size": side, "resize": resize})
+def _image_input(path: Path, session: onnxruntime.InferenceSession) -> Any:
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        raise UsageError(f"{path} does not take one input of four axes", "export an image classifier")
+    if inputs[0].type not in INPUT_TYPES:
+        known = ", ".join(each.removeprefix("tensor(").rstrip(")") for each in INPUT_TYPES)
+        raise UsageError(f"{path} takes an input of {inputs[0].type}", f"export it with one of {known}")
+    return inputs[0]
 
 
-def _count_classes(path: Path, graph: onnx.ModelProto) -> int:
-    dims = graph.graph.output[0].type.tensor_type.shape.dim
-    if len(dims) != 2 or not dims[1].HasField("dim_value"):
+def _input_shape(path: Path, source: Any) -> tuple[int | None, int | None, int | None, int | None]:
+    """Batch, channels, height and width of the input, each None where it is free."""
+    batch, *rest = (each if isinstance(each, int) else None for each in source.shape)
+    channels, height, width = rest if not channels_last(source.shape) else (rest[2], rest[0], rest[1])
+    if channels not in (*CHANNELS, None):
+        raise UsageError(f"{path} takes inputs of {channels} channels, not of 1 or 3", "export an image classifier")
+    return batch, channels, height, width
+
+
+def _output(path: Path, session: onnxruntime.InferenceSession, wanted: str | None) -> tuple[str, int, list[str]]:
+    """The name of the output that is the classifier's, how many classes it has, and what was chosen."""
+    outputs = {each.name: each.shape for each in session.get_outputs()}
+    shown = ", ".join(f"{name} {shape}" for name, shape in outputs.items())
+    if wanted is not None and wanted not in outputs:
+        raise UsageError(f"{path} has no output {wanted}", f"--output is one of {', '.join(outputs)}")
+    name = wanted or (LOGITS if LOGITS in outputs else next(iter(outputs)))
+    if len(outputs) > 1 and wanted is None and name != LOGITS:
+        raise UsageError(f"{path} has {len(outputs)} outputs: {shown}", "say with --output which has the classes")
+    shape = outputs[name]
+    if len(shape) != 2 or not isinstance(shape[1], int):
         raise UsageError(
-            f"{path} is no classifier with a known number of classes", "its output must be (batch, classes)"
+            f"{path} is no classifier with a known number of classes: its output is {shown}",
+            "its output must be (batch, classes)",
         )
-    return int(dims[1].dim_value)
+    require_classes(str(path), shape[1])
+    others = [each for each in outputs if each != name]
+    said = f"its output {name} was taken; --output chooses {' or '.join(others)}"
+    return name, shape[1], [said] if others and wanted is None else []
+
+
+def _of_pixels(path: Path, recipe: Preprocessing, options: ModelOptions) -> Preprocessing:
+    if options.mean or options.std:
+        raise UsageError(f"{path} takes uint8 pixels and normalises them itself", "leave out --mean and --std")
+    return recipe.model_copy(update={"mean": (0.0, 0.0, 0.0), "std": PIXELS})
+
+
+def _recipe_for(height: int | None, width: int | None) -> Preprocessing:
+    usual = RESNET.height_width[0]
+    height, width = height or width or usual, width or height or usual
+    resize = round(min(height, width) * RESNET.resize / usual)
+    size = height if height == width else (height, width)
+    return RESNET.model_copy(update={"input_size": size, "resize": resize})
 
 
 def _precision(graph: onnx.ModelProto) -> Precision:
-    if any(node.op_type in QUANTISED for node in graph.graph.node):
+    if any(QUANTISED.fullmatch(node.op_type) for node in graph.graph.node):
         return "int8"
     kinds = Counter[int]()
     for tensor in graph.graph.initializer:
         kinds[tensor.data_type] += int(np.prod(tensor.dims))
-    half = kinds[onnx.TensorProto.FLOAT16]
+    half = kinds[onnx.TensorProto.FLOAT16] + kinds[onnx.TensorProto.BFLOAT16]
     return "fp16" if half > kinds[onnx.TensorProto.FLOAT] else "fp32"

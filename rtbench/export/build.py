@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, SupportsInt, TypeVar, cast
 
-from rtbench.errors import ExportFailed
+from rtbench import nvidia
+from rtbench.errors import ExportFailed, RuntimeUnavailable
 from rtbench.export import tensorrt_library
+from rtbench.export.half_input import half_input
 from rtbench.records.model import BatchProfile, Recipe
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ else:
     trt = tensorrt_library.chosen()
 
 Report = Callable[[str, int, int], None]
+Started = TypeVar("Started")
 
 
 class Log(trt.ILogger):
@@ -47,17 +50,29 @@ class _Monitor(trt.IProgressMonitor):
         self._report = report
         self._steps: dict[str, int] = {}
 
-    def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:  # noqa: ARG002
-        self._steps[phase_name] = num_steps
-        self._report(phase_name, 0, num_steps)
+    def phase_start(self, phase_name: str, parent_phase: str, num_steps: SupportsInt) -> None:  # noqa: ARG002
+        self._steps[phase_name] = int(num_steps)
+        self._report(phase_name, 0, int(num_steps))
 
     def phase_finish(self, phase_name: str) -> None:
         self._steps.pop(phase_name, None)
 
-    def step_complete(self, phase_name: str, step: int) -> bool:
+    def step_complete(self, phase_name: str, step: SupportsInt) -> bool:
         if phase_name in self._steps:
-            self._report(phase_name, step + 1, self._steps[phase_name])
+            self._report(phase_name, int(step) + 1, self._steps[phase_name])
         return True
+
+
+def start(factory: Callable[[Log], Started], log: Log) -> Started:
+    """A builder or a runtime; RuntimeUnavailable where the library gives none, as beside a driver that is too old."""
+    try:
+        return factory(log)
+    except TypeError as error:
+        if "nullptr" not in str(error):
+            raise
+        library = f"{trt.__name__} {trt.__version__}"
+        nvidia.require_cuda(tensorrt_library.built_for(trt.__name__), library)
+        raise RuntimeUnavailable(f"{library} does not start: {log.reason()}", "see what nvidia-smi says") from error
 
 
 def build_plan(source: Path, recipe: Recipe, timing_cache: Path | None, log: Log, report: Report) -> bytes:
@@ -65,13 +80,15 @@ def build_plan(source: Path, recipe: Recipe, timing_cache: Path | None, log: Log
 
     Kernel timings are read from `timing_cache` and added to it.
     """
-    builder = trt.Builder(log)
+    builder = start(trt.Builder, log)
     network = builder.create_network(_strongly_typed())
-    _parse(source, network, log)
+    _parse(source, network, log, recipe)
     config = builder.create_builder_config()
     config.builder_optimization_level = recipe.optimization_level
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, recipe.workspace_mib << 20)
     config.progress_monitor = _Monitor(report)
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that the engine can say what it is made of
+    config.clear_flag(trt.BuilderFlag.TF32)
     config.add_optimization_profile(_profile(builder, network, recipe.batch))
     if trt.__name__ == "tensorrt_rtx":
         _target(config, recipe.compute_capability)
@@ -82,8 +99,12 @@ def build_plan(source: Path, recipe: Recipe, timing_cache: Path | None, log: Log
             f"{trt.__name__} {trt.__version__} cannot build it for {recipe.compute_capability}: {log.reason()}"
         )
     if timing_cache and cache:
-        timing_cache.write_bytes(memoryview(cache.serialize()))
-    return bytes(memoryview(plan))
+        timing_cache.write_bytes(_bytes_of(cache.serialize()))
+    return _bytes_of(plan)
+
+
+def _bytes_of(memory: trt.IHostMemory) -> bytes:
+    return bytes(memoryview(cast(Any, memory)))  # a buffer, which the bindings' signatures do not say
 
 
 def _strongly_typed() -> int:
@@ -91,9 +112,10 @@ def _strongly_typed() -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def _parse(source: Path, network: trt.INetworkDefinition, log: Log) -> None:
+def _parse(source: Path, network: trt.INetworkDefinition, log: Log, recipe: Recipe) -> None:
     parser = trt.OnnxParser(network, log)
-    if parser.parse_from_file(str(source)):
+    taken = parser.parse(half_input(source)) if recipe.input == "fp16" else parser.parse_from_file(str(source))
+    if taken:
         return
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     lines = [f"node {error.node_name()} ({error.node_operator()}): {error.desc()}" for error in errors]

@@ -19,7 +19,7 @@ METHODS: dict[Method, CalibrationMethod] = {
 
 
 class Batches(CalibrationDataReader):  # type: ignore[misc]
-    """Single inputs, float32 (1, 3, H, W), with progress as they are taken."""
+    """Single inputs, float32 (1, C, H, W), with progress as they are taken."""
 
     def __init__(self, batches: Iterator[NDArray[np.float32]], total: int, progress: Callable[[int, int], None]):
         self._batches, self._total, self._progress = batches, total, progress

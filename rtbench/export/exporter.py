@@ -6,21 +6,22 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtbench import artifacts
+from rtbench.errors import ExportFailed, UsageError, reading
 from rtbench.images import preprocessing
 from rtbench.images.image_set import spread_indices
 from rtbench.models import fake_model
-from rtbench.options import ModelOptions, PrepareOptions
+from rtbench.options import ModelOptions, PrepareOptions, require_path
 from rtbench.records.model import Artifact, Calibration, Model, Preprocessing
 from rtbench.terms import Format, Precision
 
 if TYPE_CHECKING:
-    from rtbench.models.load import LoadedModel
+    from rtbench.models.loaded import LoadedModel
 
 Report = Callable[[str, int, int], None]
 
@@ -48,7 +49,7 @@ class _Calibrating:
         }
 
     def inputs(self, count: int | None = None) -> Iterator[NDArray[np.float32]]:
-        """All of them, or `count` evenly spread, float32 (1, 3, H, W)."""
+        """All of them, or `count` evenly spread, float32 (1, C, H, W)."""
         pixels = np.load(self.pixels, mmap_mode="r")
         for index in spread_indices(len(pixels), count or len(pixels)):
             yield preprocessing.normalise(pixels[index : index + 1], self.recipe)
@@ -65,10 +66,13 @@ class Exporter:
         self._wide_tensors: dict[tuple[str, str], list[str]] = {}
         self._logits: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
 
+    @reading()
     def load(
         self, source: str, options: PrepareOptions, reference: str | None, threads: int
     ) -> tuple[Model, Artifact | None]:
         """The model's record and, where the file is itself an artifact (.onnx, .engine), that artifact."""
+        for each in (source, options.weights or "", reference or ""):
+            require_path(Path(each))
         self._full_range = options.full_range
         self._given = Path(source) if Path(source).is_file() else options.weights
         suffix = Path(source).suffix
@@ -79,15 +83,20 @@ class Exporter:
         if suffix in (".engine", ".plan") and reference is None:
             return artifacts.adopt_engine(Path(source))
         if suffix in (".engine", ".plan"):
-            self._load_torch(str(reference), options, threads)
+            self._recipe_of(str(reference), options, threads)
             return artifacts.adopt_engine(Path(source))
         if suffix == ".onnx":
             from rtbench.export.adopt import adopt_onnx
 
-            recipe = self._load_torch(reference, options, threads).record.preprocessing if reference else None
-            return adopt_onnx(Path(source), options, recipe)
+            return adopt_onnx(Path(source), options, self._recipe_of(reference, options, threads))
         self._model = self._load_torch(source, options, threads)
         return self._model.record, None
+
+    def _recipe_of(self, reference: str | None, options: ModelOptions, threads: int) -> Preprocessing | None:
+        record = self._load_torch(reference, options, threads).record if reference else None
+        if record and record.undecided:
+            raise UsageError(record.undecided, "say which with --arch")
+        return record.preprocessing if record else None
 
     def _load_torch(self, source: str, options: ModelOptions, threads: int) -> LoadedModel:
         import torch
@@ -151,43 +160,45 @@ class Exporter:
 
         model = self._model
         assert model is not None
-        path = artifacts.artifact_path(folder, model.kind, "fp32")
+        precision = model.record.precision
+        path = artifacts.artifact_path(folder, model.kind, precision)
         tools = artifacts.tool_versions("torch")
-        made_from = {"model": model.record.sha256, "format": model.kind}
+        made_from = {**_identity(model.record), "format": model.kind}
 
-        def write(target: Path) -> None:
+        def write(target: Path) -> dict[str, Any]:
             if model.kind == "state_dict":
                 assert isinstance(model.module, torch.nn.Module)
                 torch.save(model.module.state_dict(), target)
+            elif model.file is None:
+                assert model.program is not None
+                torch.export.save(model.program, target)
             else:
-                shutil.copyfile(self._own_file(folder), target)
+                shutil.copyfile(model.file, target)
+            return {}
 
-        artifact = artifacts.reusable(path, made_from)
-        artifact = artifact or artifacts.make(path, model.kind, "fp32", made_from, tools, write)
-        if model.kind != "state_dict" or self._given is None:
-            return artifact
-        sizes = {"size_bytes": self._given.stat().st_size, "serialised_bytes": path.stat().st_size}
+        artifact = artifacts.reusable(path, model.kind, precision, made_from)
+        artifact = artifact or artifacts.make(path, model.kind, precision, made_from, tools, write)
+        given = self._given if model.kind == "state_dict" else None
+        own = path.stat().st_size
+        sizes = {"size_bytes": given.stat().st_size, "serialised_bytes": own} if given else {"serialised_bytes": None}
         artifact = artifact.model_copy(update=sizes)
         artifacts.save_manifest(artifact)
         return artifact
-
-    def _own_file(self, folder: Path) -> Path:
-        assert self._model is not None
-        source = Path(self._model.record.source)
-        return artifacts.artifact_path(folder, self._model.kind, "fp32") if source.is_dir() else source
 
     def _onnx_fp32(self, folder: Path) -> Artifact:
         from rtbench.export import onnx as onnx_export
 
         model = self._model
         assert model is not None
-        side = model.record.preprocessing.input_size
+        if model.record.precision != "fp32":
+            raise ExportFailed("PyTorch has quantised this model and cannot export it", "export it before quantising")
+        shape = model.record.preprocessing.input_shape
         tools = artifacts.tool_versions("torch", "onnxscript", "onnx")
-        made_from = {"model": model.record.sha256, "input_size": str(side), "opset": str(onnx_export.OPSET)} | tools
+        made_from = _identity(model.record) | {"input": str(shape), "opset": str(onnx_export.OPSET)} | tools
 
         def write(path: Path) -> list[str]:
             self._report("export onnx/fp32", 0, 1)
-            onnx_export.write_fp32(model.module, model.program, side, path)
+            onnx_export.write_fp32(model.module, model.program, shape, path)
             return []
 
         return self._onnx(folder, "onnx", "fp32", made_from, tools, write)
@@ -212,15 +223,8 @@ class Exporter:
             from rtbench.export.quantize import write_int8
 
             progress = self._counting("export onnx/int8: calibrate")
-            write_int8(
-                Path(fp32.path),
-                path,
-                images.inputs(),
-                images.count,
-                images.record.method,
-                progress,
-                full_range=self._full_range,
-            )
+            inputs, method = images.inputs(), images.record.method
+            write_int8(Path(fp32.path), path, inputs, images.count, method, progress, full_range=self._full_range)
             return []
 
         bits = {"weight_bits": "8" if self._full_range else "7"}
@@ -268,15 +272,23 @@ class Exporter:
         """`write` gives the nodes that it has kept in FP32."""
         from rtbench.export.adopt import has_dynamic_batch, has_full_range
 
+        def seen(file: Path) -> dict[str, Any]:
+            """What of the manifest can be seen in the file."""
+            return {"dynamic_batch": has_dynamic_batch(file), "full_range": kind == "onnx" and has_full_range(file)}
+
+        def write_and_look(target: Path) -> dict[str, Any]:
+            kept = write(target)
+            return seen(target) | {"kept_fp32": kept}
+
         path = artifacts.artifact_path(folder, kind, precision)
-        current = artifacts.reusable(path, made_from)
-        if current:
-            return current
-        kept: list[str] = []
-        made = artifacts.make(
-            path, kind, precision, made_from, tools, lambda target: kept.extend(write(target)), calibration
-        )
-        seen = {"dynamic_batch": has_dynamic_batch(path), "full_range": kind == "onnx" and has_full_range(path)}
-        made = made.model_copy(update=seen | {"kept_fp32": kept})
-        artifacts.save_manifest(made)
-        return made
+        current = artifacts.reusable(path, kind, precision, made_from)
+        if current is None:
+            return artifacts.make(path, kind, precision, made_from, tools, write_and_look, calibration)
+        current = current.model_copy(update=seen(path) | {"tools": tools, "calibration": calibration})
+        artifacts.save_manifest(current)
+        return current
+
+
+def _identity(model: Model) -> dict[str, str]:
+    """The file, and which of its readings."""
+    return {"model": model.sha256, "arch": str(model.arch), "key": str(model.checkpoint_key)}

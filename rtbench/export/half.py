@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationMethod, create_calibrator
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from rtbench.artifacts import external_data
 from rtbench.export import onnx as onnx_export
 from rtbench.export.calibrate import Batches
+from rtbench.onnx_file import external_files
 
 LARGEST = 65504 / 2
 """Largest magnitude that is left to FP16: half of what it can hold, since other images reach further."""
@@ -28,7 +28,7 @@ def find_wide(
 ) -> list[str]:
     """Names of the tensors of an FP32 graph, weights included, that pass LARGEST on these inputs.
 
-    `images` are single inputs, float32 (1, 3, H, W), already normalised.
+    `images` are single inputs, float32 (1, C, H, W), already normalised.
     """
     graph = onnx.load(fp32).graph
     wide = {
@@ -42,7 +42,7 @@ def find_wide(
             None,
             augmented_model_path=str(Path(folder) / "augmented.onnx"),
             calibrate_method=CalibrationMethod.MinMax,
-            use_external_data_format=bool(external_data(fp32)),
+            use_external_data_format=bool(external_files(fp32)),
         )
         calibrator.collect_data(Batches(images, total, progress))
         for name, found in calibrator.compute_data().items():

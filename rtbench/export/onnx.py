@@ -19,12 +19,14 @@ ONE_FILE_LIMIT = 2_000_000_000
 """Bytes of weights above which they go into a file beside the graph: protobuf ends at 2 GiB."""
 
 
-def write_fp32(module: Any, program: torch.export.ExportedProgram | None, input_size: int, path: Path) -> None:
+def write_fp32(
+    module: Any, program: torch.export.ExportedProgram | None, shape: tuple[int, int, int], path: Path
+) -> None:
     """Export with a free batch axis (a `.pt2` program keeps the batch axis that it was exported with).
 
     Raises ExportFailed with PyTorch's reason where it cannot.
     """
-    example = torch.zeros(2, 3, input_size, input_size)
+    example = torch.zeros(2, *shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own notices to its developers
         try:

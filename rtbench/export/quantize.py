@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from rtbench.artifacts import external_data
 from rtbench.export import half
 from rtbench.export import onnx as onnx_export
 from rtbench.export.calibrate import METHODS, Batches
+from rtbench.onnx_file import external_files
 from rtbench.terms import CalibrationMethod as Method
 
 Images = Iterator[NDArray[np.float32]]
@@ -36,7 +36,7 @@ def write_int8(
     """Quantise to QDQ: asymmetric uint8 activations, symmetric int8 weights per output channel.
 
     Weights have 7 bits, since x86 CPUs without VNNI add two products in 16 bits, which saturate with 8
-    (`full_range`). `images` are single inputs, float32 (1, 3, H, W), already normalised.
+    (`full_range`). `images` are single inputs, float32 (1, C, H, W), already normalised.
     """
     prepared = _prepare(fp32, path.parent)
     batches = Batches(images, total, progress)
@@ -82,7 +82,7 @@ def write_int8_trt(
 
 def _prepare(fp32: Path, folder: Path) -> Path:
     logging.getLogger().setLevel(logging.ERROR)  # the quantiser warns through the root logger
-    large = bool(external_data(fp32))
+    large = bool(external_files(fp32))
     prepared = folder / "prepared.onnx"
     quant_pre_process(
         str(fp32),
@@ -104,7 +104,7 @@ def _quantise(prepared: Path, path: Path, batches: Batches, method: Method, **op
         weight_type=QuantType.QInt8,
         per_channel=True,
         calibrate_method=METHODS[method],
-        use_external_data_format=bool(external_data(prepared)),
+        use_external_data_format=bool(external_files(prepared)),
         **options,
     )
 

@@ -1,37 +1,39 @@
-"""Engine recipes: small TOML files, two of which ship with the package."""
+"""Engine recipes: small TOML files, some of which ship with the package."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from rtbench.errors import UsageError
-from rtbench.records.model import Recipe
+from rtbench.records.model import Recipe, RecipeCalibration
 from rtbench.records.run import Gpu
+from rtbench.shipped import read_named
 from rtbench.terms import Precision
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+BEST = "best"
+"""Both engines that are run as a CUDA graph; the one that is faster on the device is named."""
 
 
 def choose_recipes(names: Sequence[str], precisions: Sequence[Precision], gpu: Gpu | None) -> list[Recipe]:
     """The recipes that the user named, else the shipped T4 ones of `precisions` for the GPU that is there.
 
-    UsageError for one that is unknown or wrong, or for two of one precision.
+    UsageError for one that is unknown or wrong, or for two that make the same engine or calibrate differently.
     """
-    if not names:
-        shipped = [load_recipe(f"t4-{precision}") for precision in ("fp16", "int8") if precision in precisions]
+    if not names or names == (BEST,):
+        variant = "-graph" if names else ""
+        shipped = [load_recipe(f"t4-{each}{variant}") for each in ("fp16", "int8") if each in precisions]
         return [_for_gpu(recipe, gpu) if gpu else recipe for recipe in shipped]
     recipes = [load_recipe(name) for name in names]
-    if len({recipe.precision for recipe in recipes}) < len(recipes):
-        raise UsageError(f"--recipe {','.join(names)} has two recipes of one precision", "name one for each precision")
+    if len({(recipe.precision, recipe.variant) for recipe in recipes}) < len(recipes):
+        raise UsageError(
+            f"--recipe {','.join(names)} has two recipes of one precision and variant", "give one of them a variant"
+        )
+    if len({recipe.calibration or RecipeCalibration() for recipe in recipes if recipe.precision == "int8"}) > 1:
+        raise UsageError(
+            f"--recipe {','.join(names)} calibrates INT8 in two ways",
+            "compare them in two runs, each with its own --out",
+        )
     left_out = [recipe for recipe in recipes if recipe.precision not in precisions]
     if left_out:
         raise UsageError(
@@ -43,26 +45,7 @@ def choose_recipes(names: Sequence[str], precisions: Sequence[Precision], gpu: G
 
 def load_recipe(name: str) -> Recipe:
     """A shipped recipe by name, or a TOML file; UsageError where there is none or a field of it is wrong."""
-    folder = resources.files("rtbench") / "data" / "recipes"
-    shipped = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir())
-    if name in shipped:
-        text = (folder / f"{name}.toml").read_text(encoding="utf-8")
-    elif Path(name).is_file():
-        text = Path(name).read_text(encoding="utf-8")
-    else:
-        raise UsageError(f"there is no recipe {name!r}", f"use {', '.join(shipped)}, or the path of a TOML file")
-    try:
-        return _validated(tomllib.loads(text), Path(name).stem)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"recipe {name} is not valid TOML: {error}", "mend the file") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"recipe {name}: {field}: {first['msg']}", "mend the file; see docs/tensorrt.md") from None
-
-
-def _validated(fields: dict[str, Any], name: str) -> Recipe:
-    return Recipe.model_validate({"name": name} | fields)
+    return read_named("recipe", name, Recipe, or_else=BEST, name=Path(name).stem)
 
 
 def _for_gpu(recipe: Recipe, gpu: Gpu) -> Recipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rtbench import artifacts
 from rtbench.export import tensorrt_library
@@ -28,46 +29,42 @@ class EngineBuilder:
         library = tensorrt_library.choose_builder(recipe, gpu)
         version = tensorrt_library.use(library).__version__
         folder = Path(source.path).parent
-        path = artifacts.artifact_path(folder, "engine", recipe.precision, number)
+        path = artifacts.artifact_path(folder, "engine", recipe.precision, number, recipe.variant)
         made_from = _made_from(source, recipe, library, version, gpu) | ({"build": str(number)} if number > 1 else {})
-        kept = artifacts.reusable(path, made_from)
-        if kept:
+        kept = artifacts.reusable(path, "engine", recipe.precision, made_from)
+        if kept and kept.build and kept.build.recipe == recipe:
             return kept
         timings = None
         if library == "tensorrt" and number == 1:  # a second build that reads the timings of the first is the first
             timings = folder / f"timings-{version}-{recipe.compute_capability}.cache"
-        started = time.monotonic()
-        made = artifacts.make(
-            path,
-            "engine",
-            recipe.precision,
-            made_from,
-            {library: version},
-            lambda target: self._write(target, path.with_suffix(".log"), Path(source.path), recipe, timings),
-            source.calibration,
+
+        def write(target: Path) -> dict[str, Any]:
+            started = time.monotonic()
+            self._write(target, path.with_suffix(".log"), Path(source.path), recipe, timings)
+            build = EngineBuild(
+                library=library,
+                library_version=version,
+                compute_capability=recipe.compute_capability,
+                gpu=gpu.name if gpu else None,
+                driver=gpu.driver if gpu else None,
+                recipe=recipe,
+                number=number,
+                source=Path(source.path).name,
+                source_sha256=source.sha256,
+                seconds=round(time.monotonic() - started, 3),
+                timing_cache=timings is not None,
+            )
+            return {"build": build, "kept_fp32": source.kept_fp32}
+
+        return artifacts.make(
+            path, "engine", recipe.precision, made_from, {library: version}, write, source.calibration
         )
-        build = EngineBuild(
-            library=library,
-            library_version=version,
-            compute_capability=recipe.compute_capability,
-            gpu=gpu.name if gpu else None,
-            driver=gpu.driver if gpu else None,
-            recipe=recipe,
-            number=number,
-            source=Path(source.path).name,
-            source_sha256=source.sha256,
-            seconds=round(time.monotonic() - started, 3),
-            timing_cache=timings is not None,
-        )
-        made = made.model_copy(update={"build": build, "kept_fp32": source.kept_fp32})
-        artifacts.save_manifest(made)
-        return made
 
     def _write(self, target: Path, log_path: Path, source: Path, recipe: Recipe, timings: Path | None) -> None:
         from rtbench.export.build import Log, build_plan
 
         def report(phase: str, done: int, total: int) -> None:
-            self._report(f"build trt/{recipe.precision}: {phase.lower()}", done, total)
+            self._report(f"build {recipe.label}/{recipe.precision}: {phase.lower()}", done, total)
 
         with log_path.open("w", encoding="utf-8") as file:
             target.write_bytes(build_plan(source, recipe, timings, Log(file), report))

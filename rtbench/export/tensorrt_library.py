@@ -13,7 +13,7 @@ from typing import get_args
 
 from rtbench.artifacts import tool_versions
 from rtbench.errors import RuntimeUnavailable
-from rtbench.records.model import Recipe
+from rtbench.records.model import EngineBuild, Recipe
 from rtbench.records.run import Gpu
 from rtbench.terms import Library
 
@@ -37,6 +37,12 @@ def installed() -> dict[Library, str]:
     return found
 
 
+def built_for(name: str) -> str:
+    """The CUDA that an installed library was built for, by the package that its bindings came in."""
+    cuda = {number: f"{name.replace('_', '-')}-cu{number}-bindings" for number in (12, 13)}
+    return next((str(number) for number, package in cuda.items() if tool_versions(package)), "13")
+
+
 def use(name: Library) -> ModuleType:
     """Import a library and have `chosen` give it; RuntimeUnavailable where it cannot be imported."""
     global _chosen
@@ -51,6 +57,13 @@ def chosen() -> ModuleType:
     """The library of this process, for the modules that call it."""
     assert _chosen is not None, "use() comes first"
     return _chosen
+
+
+def caution(build: EngineBuild) -> str | None:
+    """What to know of an engine before its figures are used."""
+    if (build.library, build.recipe.precision, build.compute_capability) != ("tensorrt_rtx", "int8", "7.5"):
+        return None
+    return "TensorRT for RTX has no native INT8 convolutions for 7.5: what a T4 will ship is built there by tensorrt"
 
 
 def choose_builder(recipe: Recipe, gpu: Gpu | None) -> Library:

@@ -2,9 +2,9 @@
 
 An entry of the cache is a folder named by a hash of what the pixels depend on:
 
-    pixels.npy      the crops, (N, H, W, 3); there only when all of them are
+    pixels.npy      the crops, (N, H, W, C); there only when all of them are
     pixels.partial  the same while it is made
-    chunks.jsonl    a line for each chunk of images that is done: sizes, checksums, what could not be read
+    chunks.jsonl    a line for each chunk of images that is done, see `cache_chunks`
     about.json      what it was made from, for people
     decode.log      what decoding processes said, while it is made
 
@@ -17,14 +17,17 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import io
 import json
+import logging
+import math
 import os
 import shutil
 import time
 import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,17 +37,16 @@ import PIL
 import PIL.features
 
 from rtbench.errors import UsageError
+from rtbench.images import decoders
+from rtbench.images.cache_chunks import chunk_line, read_chunks
 from rtbench.images.cropping import Geometry, Pixels, pixel_type
 from rtbench.images.decoding import Decoded
 from rtbench.images.image_set import ImageFile, ImageSet
 from rtbench.records.model import Preprocessing
-from rtbench.worker import Worker
 
-VERSION = 3
+VERSION = 4
 PIXELS, PARTIAL, CHUNKS, ABOUT, LOG = "pixels.npy", "pixels.partial", "chunks.jsonl", "about.json", "decode.log"
-CHUNK = 32
 POLL_S = 0.2
-HUNG_S = 600.0
 
 Progress = Callable[[int, int], None]
 
@@ -78,17 +80,24 @@ def cache_images(
     """Decode, resize and crop every image into `folder`, or find that done already.
 
     What is there is used when the list of files, their sizes and times, the recipe's geometry and the
-    decoding libraries are the same. A build that was killed goes on where it was; one that another
+    decoding libraries are the same, and its pixels have the checksums of those that were written; what is damaged
+    is decoded again, which a line in the log says. A build that was killed goes on where it was; one that another
     process is at is waited for. Raises UsageError where none of the images can be read, or the disk is full.
     """
     entry = folder / _key(images, recipe)
-    lock = _Lock(entry, lambda: progress(0, len(images.files)))
-    if not lock.finished:
-        _Build(images, recipe, entry).run(processes, progress)
+    lock = _HELD.get(entry) or _Lock(entry, lambda: progress(0, len(images.files)))
+    _HELD[entry] = lock
+    lock.users += 1
+    build = _Build(images, recipe, entry)
+    chunks = build.sound_chunks(entry / PIXELS, processes) if lock.finished else {}
+    if not build.is_whole(chunks):
+        if lock.finished:
+            logging.getLogger(__name__).warning("decoded images in %s are damaged and are decoded again", entry)
+            lock.take_alone(entry)
+        chunks = build.run(processes, progress)
         lock.share()
     with contextlib.suppress(OSError):  # a cache that is only lent for reading
         os.utime(entry / CHUNKS)  # when it was last used, for prune
-    chunks = _read_chunks(entry)
     contents = [content for start in sorted(chunks) for content in chunks[start].contents]
     unreadable = {start + place: why for start in sorted(chunks) for place, why in chunks[start].unreadable.items()}
     if len(unreadable) == len(images.files):
@@ -99,6 +108,9 @@ def cache_images(
 class _Lock:
     """A lock on an entry for as long as this object lives: shared where the entry is `finished`, else the
     only one. `waiting` is called while another process has it."""
+
+    users = 0
+    """How often this process has taken the entry, whose file it opens but once."""
 
     def __init__(self, entry: Path, waiting: Callable[[], None] | None = None) -> None:
         while True:
@@ -120,6 +132,12 @@ class _Lock:
 
     def share(self) -> None:
         self._take(fcntl.LOCK_SH)
+        self.finished = True
+
+    def take_alone(self, entry: Path) -> None:
+        """Keep all others from a finished entry; UsageError where one uses it now."""
+        if self.users > 1 or not self._take(fcntl.LOCK_EX):
+            raise UsageError(f"decoded images in {entry} are damaged and in use", "wait until the other run has ended")
 
     def _take(self, kind: int) -> bool:
         try:
@@ -132,26 +150,34 @@ class _Lock:
         return entry.exists() and os.path.samestat(os.fstat(self._descriptor), entry.stat())
 
 
+_HELD: weakref.WeakValueDictionary[Path, _Lock] = weakref.WeakValueDictionary()
+
+
 class _Build:
     """Decodes what is not yet in an entry, in processes of their own."""
 
     def __init__(self, images: ImageSet, recipe: Preprocessing, entry: Path) -> None:
         self._files, self._recipe, self._entry = images.files, recipe, entry
         self._about = {"source": images.source, "images": len(images.files)} | _depends_on(recipe)
-        side = recipe.input_size
-        self._shape = (len(images.files), side, side, 3)
-        self._image_bytes = side * side * 3 * pixel_type(recipe).itemsize
+        crop, kind = Geometry.of(recipe).shape, pixel_type(recipe)
+        self._image_bytes = math.prod(crop) * kind.itemsize
+        header = io.BytesIO()
+        shape = (len(images.files), *crop)
+        np.lib.format.write_array_header_1_0(header, {"descr": kind.str, "fortran_order": False, "shape": shape})
+        self._header = header.getvalue()
+        self._file_bytes = len(self._header) + len(images.files) * self._image_bytes
 
-    def run(self, processes: int, progress: Progress) -> None:
-        """UsageError where the disk is full; nothing is left of the entry then."""
+    def run(self, processes: int, progress: Progress) -> dict[int, Decoded]:
+        """All chunks. UsageError where the disk is full; nothing is left of the entry then."""
         try:
-            header = self._make_room()
-            done = self._verified(header)
-            missing = [start for start in range(0, len(self._files), CHUNK) if start not in done]
-            count = sum(self._size(start) for start in done)
+            self._make_room()
+            chunks = self._kept(processes)
+            missing = [start for start in self._starts if start not in chunks]
+            count = sum(self._size(start) for start in chunks)
             progress(count, len(self._files))
-            for start, decoded in self._decode(missing, header, processes):
+            for start, decoded in self._decode(missing, processes):
                 self._append(start, decoded)
+                chunks[start] = decoded
                 count += self._size(start)
                 progress(count, len(self._files))
             (self._entry / PARTIAL).replace(self._entry / PIXELS)
@@ -162,93 +188,63 @@ class _Build:
         except UsageError:
             shutil.rmtree(self._entry, ignore_errors=True)
             raise
+        return chunks
+
+    def is_whole(self, chunks: dict[int, Decoded]) -> bool:
+        return len(chunks) == len(self._starts)
+
+    @property
+    def _starts(self) -> range:
+        return range(0, len(self._files), decoders.CHUNK)
 
     def _size(self, start: int) -> int:
-        return min(CHUNK, len(self._files) - start)
+        return min(decoders.CHUNK, len(self._files) - start)
 
-    def _make_room(self) -> int:
-        """The partial file at its full size, its space reserved; where its pixels begin."""
+    def _make_room(self) -> None:
+        """The partial file at its full size, its space reserved; it was a finished one where that is damaged."""
         (self._entry / ABOUT).write_text(json.dumps(self._about, indent=2), encoding="utf-8")
         path = self._entry / PARTIAL
+        if (self._entry / PIXELS).exists():
+            (self._entry / PIXELS).replace(path)
         with path.open("r+b" if path.exists() else "w+b") as file:
-            np.lib.format.write_array_header_1_0(
-                file,
-                {"descr": pixel_type(self._recipe).str, "fortran_order": False, "shape": self._shape},
-            )
-            header = file.tell()
-            size = header + len(self._files) * self._image_bytes
+            file.write(self._header)
             if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)  # a full disk is found now, and never while mapped
-            else:
-                os.truncate(file.fileno(), size)
-        return header
+                os.posix_fallocate(file.fileno(), 0, self._file_bytes)  # a full disk is found now, not while mapped
+            os.truncate(file.fileno(), self._file_bytes)
 
-    def _verified(self, header: int) -> set[int]:
-        """The chunks of an earlier build whose pixels are there as they were written."""
-        chunks = _read_chunks(self._entry)
-        with (self._entry / PARTIAL).open("rb") as file:
-            good = {}
-            for start, chunk in chunks.items():
-                file.seek(header + start * self._image_bytes)
-                if zlib.crc32(file.read(self._size(start) * self._image_bytes)) == chunk.crc:
-                    good[start] = chunk
-        lines = "".join(_line(start, chunk) for start, chunk in good.items())
-        (self._entry / CHUNKS).write_text(lines, encoding="ascii")
-        return set(good)
+    def _kept(self, processes: int) -> dict[int, Decoded]:
+        """The sound chunks of an earlier build; the others are forgotten."""
+        good = self.sound_chunks(self._entry / PARTIAL, processes)
+        (self._entry / CHUNKS).write_bytes(b"".join(chunk_line(start, chunk) for start, chunk in good.items()))
+        return good
+
+    def sound_chunks(self, path: Path, processes: int) -> dict[int, Decoded]:
+        """The chunks whose pixels at `path` are there as they were written; none where it is not the file of these
+        images or cannot be read."""
+        try:
+            chunks = read_chunks(self._entry / CHUNKS)
+            with path.open("rb") as file, ThreadPoolExecutor(processes) as pool:
+                whole = os.fstat(file.fileno()).st_size == self._file_bytes
+                if not whole or file.read(len(self._header)) != self._header:
+                    return {}
+                starts = [start for start in self._starts if start in chunks]
+                sums = list(pool.map(lambda start: self._checksum(file.fileno(), start), starts))
+        except OSError:
+            return {}
+        return {start: chunks[start] for start, crc in zip(starts, sums, strict=True) if crc == chunks[start].crc}
+
+    def _checksum(self, descriptor: int, start: int) -> int:
+        place = len(self._header) + start * self._image_bytes
+        return zlib.crc32(os.pread(descriptor, self._size(start) * self._image_bytes, place))
 
     def _append(self, start: int, decoded: Decoded) -> None:
-        with (self._entry / CHUNKS).open("a", encoding="ascii") as file:
-            file.write(_line(start, decoded))
+        with (self._entry / CHUNKS).open("ab") as file:
+            file.write(chunk_line(start, decoded))
 
-    def _decode(self, starts: list[int], header: int, processes: int) -> Iterator[tuple[int, Decoded]]:
-        """Chunks as they become done. Each process has a thread here that waits for its answers."""
-        left = iter(starts)
-        log = self._entry / LOG
-        workers = [
-            Worker("rtbench.images.decoding:Decoder", log=log, timeout_s=HUNG_S, threads=1)
-            for _ in range(min(processes, len(starts)))
-        ]
-        pool = ThreadPoolExecutor(len(workers) or 1)
-
-        def next_chunk(worker: Worker) -> tuple[Worker, int, Decoded] | None:
-            start = next(left, None)  # one step of a list's iterator, which the GIL keeps whole
-            if start is None:
-                return None
-            return worker, start, worker.call("decode", start, self._files[start : start + CHUNK])
-
-        try:
-            for worker in workers:
-                worker.call("open", self._entry / PARTIAL, header, Geometry.of(self._recipe))
-            pending = {pool.submit(next_chunk, worker) for worker in workers}
-            while pending:
-                ended, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    result = future.result()
-                    if result:
-                        worker, start, decoded = result
-                        pending.add(pool.submit(next_chunk, worker))
-                        yield start, decoded
-        finally:
-            for worker in workers:
-                worker.kill()
-            pool.shutdown()
-            for worker in workers:
-                worker.close()
-
-
-def _line(start: int, chunk: Decoded) -> str:
-    return json.dumps([start, chunk.crc, chunk.contents, chunk.unreadable]) + "\n"
-
-
-def _read_chunks(entry: Path) -> dict[int, Decoded]:
-    """What `chunks.jsonl` holds, by each chunk's first image; a last line that a kill has cut is no chunk."""
-    path = entry / CHUNKS
-    chunks = {}
-    for line in path.read_text(encoding="ascii").splitlines(keepends=True) if path.exists() else ():
-        if line.endswith("\n"):
-            start, crc, contents, unreadable = json.loads(line)
-            chunks[start] = Decoded(contents, crc, {int(place): reason for place, reason in unreadable.items()})
-    return chunks
+    def _decode(self, starts: list[int], processes: int) -> Iterator[tuple[int, Decoded]]:
+        geometry = Geometry.of(self._recipe)
+        pixels, log = self._entry / PARTIAL, self._entry / LOG
+        return decoders.Decoders(self._files, pixels, len(self._header), geometry, log).decode(starts, processes)
 
 
 def _cannot_keep(folder: Path, error: OSError) -> UsageError:
@@ -285,5 +281,6 @@ def _stamp(file: ImageFile) -> str:
 def _fingerprint(images: ImageSet, contents: Sequence[Sequence[int]]) -> str:
     digest = hashlib.sha256()
     for file, content in zip(images.files, contents, strict=True):
-        digest.update(json.dumps([file.name, file.label, file.box, *content]).encode())
+        labels = [file.label, *file.also] if file.also else file.label
+        digest.update(json.dumps([file.name, labels, file.box, *content]).encode())
     return digest.hexdigest()

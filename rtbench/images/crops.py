@@ -12,7 +12,7 @@ from rtbench.images.cropping import Pixels
 
 
 class Crops:
-    """A mapped file of crops, (N, H, W, 3). What was read is let go of again: the pages stay in the
+    """A mapped file of crops, (N, H, W, C). What was read is let go of again: the pages stay in the
     system's cache, but fifty thousand images would otherwise count as 7 GB of this process."""
 
     def __init__(self, path: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path, PurePosixPath
 
-from rtbench.errors import UsageError
+from rtbench.errors import UsageError, visible_text
+from rtbench.images.apart import read_apart
+from rtbench.images.image_set import read_bytes, reason
 
 LabelOf = Callable[[str, int, int], "int | None"]
 """The label of an image by its name, its place in the order of names, and how many images there are; None
@@ -21,7 +24,10 @@ DEVKIT_GLOB = "ILSVRC2012_devkit*.tar*"
 DEVKIT_FOLDERS = (".", "data", "ILSVRC2012_devkit_t12/data")
 DEVKIT_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 SYNSETS = "meta.mat"
+MOST_SYNSETS = 1 << 26
+"""Bytes of it that are read; ImageNet's own has less than a fiftieth."""
 KAGGLE = "LOC_val_solution.csv"
+MOST_DIGITS = 10
 LISTS = ("val.txt", "validation.txt", "ground_truth.txt", "*synset_labels.txt")
 PARENTS = 4
 """How many folders above the images are searched for labels of ImageNet's own names (Kaggle's lie four
@@ -54,70 +60,88 @@ def find_ground_truth(folder: Path, classes: int) -> GroundTruth | None:
 
 
 def _devkit_archive(place: Path) -> GroundTruth | None:
-    path = next(iter(sorted(place.glob(DEVKIT_GLOB))), None)
+    path = next((path for path in sorted(place.glob(DEVKIT_GLOB)) if _is_file(path)), None)
     if path is None:
         return None
+    labels = list(read_apart(archived_labels, [path]))
+    return GroundTruth(f"devkit ({path.name})", _by_number(path, labels))
+
+
+def archived_labels(path: Path) -> list[int | None]:
+    """The labels of a devkit's archive; called through `read_apart`."""
     truth = synsets = b""
-    try:
-        with tarfile.open(path) as tar:
-            for member in tar:
-                name = PurePosixPath(member.name).name
-                file = tar.extractfile(member) if name in (DEVKIT_TRUTH, SYNSETS) else None
-                if file and name == SYNSETS:
-                    synsets = file.read()
-                elif file:
-                    truth = file.read()
-    except (tarfile.TarError, EOFError) as error:
-        raise UsageError(f"{path} is damaged: {error}", "download it again") from None
+    with tarfile.open(path) as tar:
+        for member in tar:
+            name = PurePosixPath(member.name).name
+            file = tar.extractfile(member) if member.isfile() and name in (DEVKIT_TRUTH, SYNSETS) else None
+            if file and name == SYNSETS:
+                synsets = file.read(MOST_SYNSETS)
+            elif file:
+                truth = file.read(MOST_SYNSETS)
     if not truth or not synsets:
         raise UsageError(f"{path} lacks {DEVKIT_TRUTH} or {SYNSETS}", "download it again")
-    return _by_devkit(path, truth.decode(), synsets)
+    return _by_devkit(path, truth.decode(errors="replace"), dict(_classes_by_id(synsets)))
 
 
 def _devkit_folder(place: Path) -> GroundTruth | None:
     for folder in DEVKIT_FOLDERS:
         truth, synsets = place / folder / DEVKIT_TRUTH, place / folder / SYNSETS
-        if truth.is_file() and synsets.is_file():
-            return _by_devkit(truth, truth.read_text(encoding="ascii"), synsets.read_bytes())
-        if truth.is_file():
+        if _is_file(truth) and _is_file(synsets):
+            labels = _by_devkit(truth, read_text(truth), dict(read_apart(classes_by_id, [synsets])))
+            return GroundTruth(f"devkit ({truth.name})", _by_number(truth, labels))
+        if _is_file(truth):
             return GroundTruth(f"devkit ({truth.name})", _without_synsets(truth))
     return None
 
 
-def _by_devkit(path: Path, truth: str, synsets: bytes) -> GroundTruth:
-    """The devkit's ids are in an order of its own, which its MATLAB file maps to wnids."""
+def classes_by_id(synsets: Path) -> Iterator[tuple[int, int]]:
+    """Our class of each of the devkit's ids, by its MATLAB file; called through `read_apart`."""
+    return _classes_by_id(read_bytes(str(synsets)))
+
+
+def _classes_by_id(synsets: bytes) -> Iterator[tuple[int, int]]:
     from scipy.io import loadmat
 
     table = loadmat(BytesIO(synsets), squeeze_me=True)["synsets"]
-    leaves = table[table["num_children"] == 0]
     wnids = wnid_classes()
-    by_id = {int(each["ILSVRC2012_ID"]): wnids[str(each["WNID"])] for each in leaves if str(each["WNID"]) in wnids}
-    labels = [by_id.get(int(line)) for line in truth.split()]
-    return GroundTruth(f"devkit ({path.name})", _by_number(path, labels))
+    for leaf in table[table["num_children"] == 0]:
+        if str(leaf["WNID"]) in wnids:
+            yield int(leaf["ILSVRC2012_ID"]), wnids[str(leaf["WNID"])]
+
+
+def _by_devkit(path: Path, truth: str, classes: dict[int, int]) -> list[int | None]:
+    """The devkit's ids are in an order of its own, which its MATLAB file maps to classes."""
+    words = truth.split()
+    stranger = next((word for word in words if _whole_number(word) is None), None)
+    if stranger:
+        raise UsageError(f"{path} has {visible_text(stranger):.40}, which is not a class's number", "download it again")
+    return [classes.get(int(word)) for word in words]
 
 
 def _kaggle(place: Path) -> GroundTruth | None:
     path = place / KAGGLE
-    if not path.is_file():
+    if not _is_file(path):
         return None
     wnids = wnid_classes()
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = csv.DictReader(file)
+    lines = csv.DictReader(StringIO(read_text(path), newline=""))
+    try:
         if not {"ImageId", "PredictionString"} <= set(lines.fieldnames or ()):
             raise UsageError(f"{path} has no columns ImageId and PredictionString", "download it again")
-        labels = {line["ImageId"]: wnids.get(line["PredictionString"].split(" ")[0]) for line in lines}
+        labels = {line["ImageId"]: wnids.get((line["PredictionString"] or "").split(" ")[0]) for line in lines}
+    except csv.Error as error:
+        raise UsageError(f"{path} is not a table: {error}", "download it again") from None
     return GroundTruth(KAGGLE, lambda name, *_: labels.get(PurePosixPath(name).stem))
 
 
 def _list(place: Path, classes: int) -> GroundTruth | None:
     """A text of one line an image: a wnid or a class index, after the image's name or in their order."""
-    path = next((path for pattern in LISTS for path in sorted(place.glob(pattern))), None)
+    path = next((path for pattern in LISTS for path in sorted(place.glob(pattern)) if _is_file(path)), None)
     if path is None:
         return None
-    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.split() for line in read_text(path).splitlines() if line.strip()]
     width = len(lines[0]) if lines else 0
     if width not in (1, 2) or any(len(line) != width for line in lines):
-        raise UsageError(f"{path} is no list of labels", "write a wnid or class index a line, after a name or alone")
+        raise UsageError(f"{path} is not a list of labels", "write a wnid or class index a line, after a name or alone")
     labels = list(_classes_of(path, [line[-1] for line in lines], classes))
     if width == 1:
         return GroundTruth(f"list ({path.name})", _by_number(path, labels))
@@ -128,16 +152,34 @@ def _list(place: Path, classes: int) -> GroundTruth | None:
 def _classes_of(path: Path, words: Sequence[str], classes: int) -> Iterator[int]:
     wnids = wnid_classes()
     for word in words:
-        label = int(word) if word.isdecimal() else wnids.get(word, -1)
+        number = _whole_number(word)
+        label = wnids.get(word, -1) if number is None else number
         if not 0 <= label < classes:
             raise UsageError(
-                f"{path} has {word}, which is no class of a model with {classes} outputs",
+                f"{path} has {visible_text(word):.40}, which is not a class of a model with {classes} outputs",
                 f"write wnids, or class indices from 0 to {classes - 1}",
             )
         yield label
 
 
-def _number(name: str) -> int | None:
+def _whole_number(word: str) -> int | None:
+    return int(word) if word.isdecimal() and len(word) < MOST_DIGITS else None
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it can be read as one: a folder above the images may be another's, and a pipe would never end."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path's raises where the folder may not be looked into
+
+
+def read_text(path: Path) -> str:
+    """The text of a list, in which names may have any bytes, as file names do."""
+    try:
+        return read_bytes(str(path)).decode("utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {reason(error)}", "make it readable or move it away") from None
+
+
+def image_number(name: str) -> int | None:
     """The number that ImageNet's own names end in."""
     found = re.search(r"_(\d{8})$", PurePosixPath(name).stem)
     return int(found[1]) if found else None
@@ -148,7 +190,7 @@ def _by_number(path: Path, labels: Sequence[int | None]) -> LabelOf:
     are taken in their order, but only where there are as many as lines: else they are others."""
 
     def label_of(name: str, position: int, count: int) -> int | None:
-        number = _number(name)
+        number = image_number(name)
         if number is None:
             return labels[position] if count == len(labels) else None
         if not 1 <= number <= len(labels):
@@ -160,7 +202,7 @@ def _by_number(path: Path, labels: Sequence[int | None]) -> LabelOf:
 
 def _without_synsets(path: Path) -> LabelOf:
     def label_of(name: str, position: int, count: int) -> int | None:  # noqa: ARG001
-        if _number(name) is None:
+        if image_number(name) is None:
             return None
         raise UsageError(
             f"{path} numbers classes in the devkit's own order and {SYNSETS}, which has it, is not beside it",

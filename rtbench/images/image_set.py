@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from io import BytesIO
-from pathlib import Path
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from rtbench.errors import UsageError
+from rtbench.errors import visible_text
 
 SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".tif", ".tiff"})
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
+"""What those suffixes stand for. Pillow knows forty more, some of which start other programs."""
+MOST_PIXELS = 89_478_485
+"""As many as Pillow itself takes without a warning: 0.4 GB in its memory, and some of that again while resizing."""
+MOST_BYTES = 1 << 29
+"""Of one encoded image, or one list of labels."""
 Box = tuple[int, int, int, int]
 
 
@@ -27,6 +35,8 @@ class ImageFile:
     name: str
     label: int | None = None
     box: Box | None = None
+    also: tuple[int, ...] = ()
+    """Labels that are right too."""
 
     @property
     def place(self) -> tuple[int, ...]:
@@ -40,27 +50,64 @@ class ImageFile:
 
     def read(self) -> bytes:
         """The encoded bytes; OSError where they cannot be had."""
-        return Path(self.path).read_bytes()
+        return read_bytes(self.path)
 
     def decode(self, content: bytes) -> Image.Image:
-        """RGB pixels from the file's bytes; raises UsageError, naming the file, where they are no image."""
+        """RGB pixels from the file's bytes. Raises whatever Pillow does where they are damaged, ValueError where they
+        are no image of FORMATS or one of more than MOST_PIXELS."""
         try:
-            with Image.open(BytesIO(content)) as image:
-                image.decodermaxblock = len(content)  # decoded at one go, not in pieces of 64 KiB
-                rgb = as_rgb(image)
-                rgb.load()
+            image = Image.open(BytesIO(content), formats=FORMATS)
         except UnidentifiedImageError:
-            raise UsageError(f"{self.shown} is no image", "remove or replace it") from None
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UsageError(f"{self.shown} cannot be read as an image: {error}", "remove or replace it") from None
-        if self.box:
-            rgb = rgb.crop(self.box)
-        return rgb
+            raise ValueError(f"it is not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from None
+        with image:
+            require_size(*image.size)
+            image.decodermaxblock = len(content)  # decoded at one go, not in pieces of 64 KiB
+            rgb = as_rgb(image)
+            rgb.load()
+        return rgb.crop(self.box) if self.box else rgb
+
+
+def read_bytes(path: str, offset: int = 0, size: int | None = None) -> bytes:
+    """A file's bytes, or `size` of them from `offset`; OSError where it is not a regular file, which is never opened,
+    or has too many or too few."""
+    if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - fifty thousand Paths are slow
+        raise OSError(0, "it is not a regular file")
+    with open(path, "rb") as file:  # noqa: PTH123
+        there = os.fstat(file.fileno()).st_size
+        wanted = there if size is None else size
+        if wanted > MOST_BYTES:
+            raise OSError(0, f"it has {wanted:,} bytes, and {MOST_BYTES:,} are the most")
+        if offset < 0 or wanted < 0 or offset + wanted > there:
+            raise OSError(0, "the tar ends before the image does")
+        file.seek(offset)
+        return file.read(wanted)
+
+
+def require_size(width: int, height: int) -> None:
+    """ValueError where an image has more than MOST_PIXELS or none."""
+    if not 0 < width * height <= MOST_PIXELS:
+        raise ValueError(f"{width:,} by {height:,} pixels, and {MOST_PIXELS:,} are the most")
+
+
+def reason(error: Exception) -> str:
+    """Why a file could not be read, on one line, whatever the library has raised and said."""
+    if isinstance(error, OSError | ValueError):
+        said = getattr(error, "strerror", None) or str(error)
+    else:
+        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return visible_text(" ".join(said.split()))[:200] or type(error).__name__
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """The image in RGB: itself where it is that already, since Pillow would copy it."""
+    """The image in RGB: itself where it is that already, since Pillow would copy it. Greys of 16 bits keep their
+    upper 8: Pillow's own conversion makes all but the darkest of them white."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def as_grey(image: Image.Image) -> Image.Image:
+    return image if image.mode == "L" else image.convert("L")
 
 
 @dataclass(frozen=True)
@@ -76,6 +123,12 @@ class ImageSet:
     classes: int | None = None
     sample: bool = False
     available: int | None = None
+    test_set: str | None = None
+    """Which other test set of ImageNet's classes it is."""
+    among: tuple[int, ...] = ()
+    """The classes that answers are chosen among, where those are not all of the model's."""
+    choices: tuple[str, ...] = ()
+    """How it was read where it could be otherwise, and what was left out, in sentences."""
 
     def spread(self, count: int) -> ImageSet:
         """`count` of the images or all where there are no more, evenly spread, in the same order.
@@ -104,8 +157,8 @@ class ImageSet:
 
     def unlabelled(self) -> ImageSet:
         """The same images without their labels."""
-        files = tuple(replace(file, label=None) for file in self.files)
-        return replace(self, files=files, labels="none", classes=None)
+        files = tuple(replace(file, label=None, also=()) for file in self.files)
+        return replace(self, files=files, labels="none", classes=None, among=())
 
     @property
     def labelled(self) -> list[int]:

@@ -26,10 +26,18 @@ def tf_recipe(recipe: Preprocessing) -> Preprocessing:
         update={
             "preprocess": "tf",
             "input_size": recipe.input_size,
-            "resize": round(recipe.input_size * RESNET.resize / RESNET.input_size),
+            "resize": round(min(recipe.height_width) * RESNET.resize / min(RESNET.height_width)),
             "source": "the baseline's TensorFlow recipe, by --preprocess tf",
         }
     )
+
+
+def for_channels(recipe: Preprocessing, channels: int) -> Preprocessing:
+    """`recipe` for inputs of so many channels: grey where there is one, by the mean of what the three have."""
+    if channels == recipe.input_shape[0]:
+        return recipe
+    mean, std = (round(sum(each) / 3, 6) for each in (recipe.mean, recipe.std))
+    return recipe.model_copy(update={"colour_order": "grey", "mean": (mean,) * 3, "std": (std,) * 3})
 
 
 def overridden(recipe: Preprocessing, options: ModelOptions) -> Preprocessing:
@@ -41,15 +49,18 @@ def overridden(recipe: Preprocessing, options: ModelOptions) -> Preprocessing:
     if not said:
         return recipe
     if "input_size" in said and "resize" not in said:
-        said["resize"] = round(said["input_size"] * recipe.resize / recipe.input_size)
+        size = said["input_size"]
+        side = size if isinstance(size, int) else min(size)
+        said["resize"] = round(side * recipe.resize / min(recipe.height_width))
     given = ", ".join(flag(name) for name in names if getattr(options, name) is not None)
     return recipe.model_copy(update=said | {"source": f"{recipe.source}; {given} given"})
 
 
 def normalise(pixels: Pixels, recipe: Preprocessing) -> NDArray[np.float32]:
-    """Pixels (N, H, W, 3) to the model's input: float32, contiguous (N, 3, H, W)."""
+    """Pixels (N, H, W, C) to the model's input: float32, contiguous (N, C, H, W)."""
     scaled = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32)
     scaled /= np.float32(255 if pixels.dtype == np.uint8 else 255 * FINE)
-    scaled -= np.asarray(recipe.mean, dtype=np.float32).reshape(3, 1, 1)
-    scaled /= np.asarray(recipe.std, dtype=np.float32).reshape(3, 1, 1)
+    channels = scaled.shape[1]
+    scaled -= np.asarray(recipe.mean[:channels], dtype=np.float32).reshape(channels, 1, 1)
+    scaled /= np.asarray(recipe.std[:channels], dtype=np.float32).reshape(channels, 1, 1)
     return scaled

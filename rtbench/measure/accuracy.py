@@ -51,8 +51,15 @@ class Predictions:
         return cls(np.full((count, top), NO_CLASS, dtype=np.int32), np.zeros(count, dtype=np.float32))
 
 
-def predict_batch(logits: NDArray[np.float32]) -> Predictions:
-    """Predictions from outputs (N, classes), logits or probabilities; of equal outputs the lower class wins."""
+def predict_batch(logits: NDArray[np.float32], among: Sequence[int] = ()) -> Predictions:
+    """Predictions from outputs (N, classes), logits or probabilities; of equal outputs the lower class wins.
+
+    `among`: the classes that are chosen among, where those are not all.
+    """
+    if among:
+        found = predict_batch(logits[:, among])
+        chosen = np.append(np.array(among, dtype=np.int32), np.int32(NO_CLASS))  # at -1
+        return Predictions(chosen[found.classes], found.confidences)
     classes = np.argsort(-logits, axis=1, kind="stable")[:, :TOP].astype(np.int32)
     confidences = _probabilities(logits)[np.arange(len(logits)), classes[:, 0]]
     without = ~np.isfinite(logits).all(axis=1)
@@ -80,14 +87,16 @@ def score_predictions(
 ) -> Accuracy:
     """Accuracy over the images that have predictions, which may be only the first of those labelled.
 
+    `labels`: (N,), or (N, K) where several are right for an image, filled up with NO_CLASS; it counts as the first.
+
     `own`: the predictions of the model's own row, for what this one loses against it on the images that
     both have. `names` of classes. `unreadable` images are among the wrong ones.
     """
     count = len(predictions)
-    labels = labels[:count]
-    top1 = int((predictions.classes[:, 0] == labels).sum())
+    labels = (labels if labels.ndim > 1 else labels[:, None])[:count]
+    hits = _hits(predictions, labels)
+    top1, top5 = int(hits[:, 0].sum()), int(hits.any(axis=1).sum())
     has_top5 = predictions.classes.shape[1] == TOP
-    top5 = int((predictions.classes == labels[:, None]).any(axis=1).sum())
     both = min(count, len(own)) if own else 0
     mine, theirs = predictions.first(both), own.first(both) if own else None
     return Accuracy(
@@ -105,8 +114,15 @@ def score_predictions(
     )
 
 
+def _hits(predictions: Predictions, labels: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Which of the classes predicted are the label's. No label makes an image right that has no answer."""
+    given = predictions.classes
+    hits: NDArray[np.bool_] = (given[:, :, None] == labels[:, None, :]).any(axis=2) & (given != NO_CLASS)
+    return hits
+
+
 def _difference(mine: Predictions, own: Predictions, labels: NDArray[np.int32], names: Mapping[int, str]) -> Difference:
-    right, own_right = mine.classes[:, 0] == labels, own.classes[:, 0] == labels
+    right, own_right = _hits(mine, labels)[:, 0], _hits(own, labels)[:, 0]
     lost, gained = int((own_right & ~right).sum()), int((right & ~own_right).sum())
     return Difference(
         images=len(labels),
@@ -116,7 +132,7 @@ def _difference(mine: Predictions, own: Predictions, labels: NDArray[np.int32], 
         gained=gained,
         mcnemar_p=mcnemar_test(gained, lost),
         flipped=int(flipped(mine, own).sum()),
-        worst_classes=_worst_classes(right, own_right, labels, names),
+        worst_classes=_worst_classes(right, own_right, labels[:, 0], names),
     )
 
 

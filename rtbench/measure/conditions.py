@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from rtbench.records.measurement import Conditions, GpuConditions
 
@@ -17,11 +18,17 @@ runs for a millisecond or two."""
 
 @dataclass(frozen=True)
 class GpuReading:
-    sm_mhz: int
-    temperature_c: int
-    power_w: float
+    """What its management library says right after a block; None is what it does not."""
+
+    sm_mhz: int | None
+    temperature_c: int | None
+    power_w: float | None
     slowdowns: frozenset[str]
-    other_processes: int
+    other_processes: int | None
+    lead_mhz: int | None = None
+    """The clock within the untimed runs before it."""
+    chosen_clock: bool | None = None
+    """Whether somebody has set the clock."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +81,9 @@ class Judge:
                 "raise the limit or lower --threads",
             )
         if gpu and gpu.slowdowns:
-            clock = f"{gpu.sm_mhz[0]:.0f} to {gpu.sm_mhz[1]:.0f} MHz"
+            clock = f"; {gpu.sm_mhz[0]:.0f} to {gpu.sm_mhz[1]:.0f} MHz" if gpu.sm_mhz else ""
             return (
-                f"the GPU lowered its clock ({', '.join(gpu.slowdowns)}; {clock})",
+                f"the GPU lowered its clock ({', '.join(gpu.slowdowns)}{clock})",
                 "cool it, or lock its clock with nvidia-smi --lock-gpu-clocks",
             )
         if gpu and gpu.other_processes:
@@ -108,11 +115,24 @@ def summarise_conditions(seen: Sequence[Seen]) -> Conditions:
 def _summary(readings: Sequence[GpuReading]) -> GpuConditions | None:
     if not readings:
         return None
-    clocks = [reading.sm_mhz for reading in readings]
     return GpuConditions(
-        sm_mhz=(min(clocks), max(clocks)),
-        temperature_c=max(reading.temperature_c for reading in readings),
-        power_w=max(reading.power_w for reading in readings),
+        sm_mhz=_extremes(reading.sm_mhz for reading in readings),
+        temperature_c=_most(reading.temperature_c for reading in readings),
+        power_w=_most(reading.power_w for reading in readings),
         slowdowns=sorted(frozenset().union(*(reading.slowdowns for reading in readings))),
-        other_processes=max(reading.other_processes for reading in readings),
+        other_processes=_most(reading.other_processes for reading in readings),
+        lead_mhz=_extremes(reading.lead_mhz for reading in readings),
+        chosen_clock=_most(reading.chosen_clock for reading in readings),
     )
+
+
+Number = TypeVar("Number", bound=float)
+
+
+def _most(values: Iterable[Number | None]) -> Number | None:
+    return max((each for each in values if each is not None), default=None)
+
+
+def _extremes(values: Iterable[int | None]) -> tuple[int, int] | None:
+    known = [each for each in values if each is not None]
+    return (min(known), max(known)) if known else None

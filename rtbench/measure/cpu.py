@@ -46,8 +46,9 @@ def lacks_vnni(cpu: Cpu | None) -> bool:
 
 def _fields() -> dict[str, str]:
     """What is said of the first processor."""
-    if not INFO.exists():
+    try:
+        first = INFO.read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
+    except OSError:
         return {}
-    first = INFO.read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
     pairs = (line.partition(":") for line in first.splitlines())
     return {name.strip(): value.strip() for name, _, value in pairs}

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import shutil
-import subprocess
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
 from rtbench.artifacts import tool_versions
 from rtbench.measure.cpu import cpu_name, read_cpu
-from rtbench.records.run import Environment, Gpu
+from rtbench.nvidia import find_gpu
+from rtbench.records.run import Environment
 
 PACKAGES = (
     "rtbench",
@@ -31,6 +31,17 @@ PACKAGES = (
     "pycuda",
 )
 
+Value = TypeVar("Value")
+
+
+def known(read: Callable[[], Value], otherwise: Value) -> Value:
+    """What the system says, `otherwise` where it does not: what is under `/proc` and `/sys` may be hidden, absent or
+    of another form."""
+    try:
+        return read()
+    except (OSError, psutil.Error, ValueError, LookupError, RuntimeError):
+        return otherwise
+
 
 def read_environment(threads: int) -> Environment:
     return Environment(
@@ -41,7 +52,7 @@ def read_environment(threads: int) -> Environment:
         affinity=sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],
         cpu_limit=_cpu_limit(),
         governor=_governor(),
-        memory_mib=psutil.virtual_memory().total // 2**20,
+        memory_mib=known(lambda: psutil.virtual_memory().total // 2**20, None),
         gpu=find_gpu(),
         os=platform.platform(),
         python=platform.python_version(),
@@ -51,26 +62,9 @@ def read_environment(threads: int) -> Environment:
 
 def available_cores() -> int:
     """Physical cores, or fewer where this process may not run on all of them."""
-    physical: int = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    physical: int = known(lambda: psutil.cpu_count(logical=False), None) or os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
     return min(physical, allowed)
-
-
-@cache
-def find_gpu() -> Gpu | None:
-    """The first NVIDIA GPU, as the driver's own tool describes it; None without a driver or a GPU."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return None
-    query = "--query-gpu=name,compute_cap,driver_version,memory.total"
-    try:
-        answer = subprocess.run(
-            [tool, query, "--format=csv,noheader,nounits"], capture_output=True, text=True, timeout=30, check=True
-        )
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        return None
-    name, capability, driver, memory = (field.strip() for field in answer.stdout.splitlines()[0].split(","))
-    return Gpu(name=name, compute_capability=capability, driver=driver, memory_mib=int(memory))
 
 
 def _cpu_limit() -> float | None:
@@ -87,7 +81,5 @@ def _cpu_limit() -> float | None:
 
 
 def _governor() -> str | None:
-    try:
-        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text(encoding="ascii").strip()
-    except OSError:
-        return None
+    file = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    return known(lambda: file.read_text(encoding="ascii").strip(), None)

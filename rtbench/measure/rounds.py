@@ -59,7 +59,7 @@ class Schedule:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Block:
     """One row's runs in one attempt at a round; `position` is its turn within it. `disturbed` says by what, and is
     empty where nothing did; `seen` is what the machine did meanwhile, None where that is not known."""

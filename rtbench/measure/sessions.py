@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rtbench import artifacts
 from rtbench.images import preprocessing
 from rtbench.images.crops import Crops
 from rtbench.measure import latency
@@ -39,26 +40,31 @@ class SessionHost:
         model: Model,
         images: Path,
         threads: int,
-        trust_pickle: bool,
+        trust_code: bool,
     ) -> tuple[SessionInfo, Startup]:
         """Load the artifact and run it once, each timed for what it takes to begin."""
-        self._recipe = model.preprocessing
+        artifacts.require_unchanged(artifact)
+        self._recipe, self._least = model.preprocessing, artifact.batch
         self._crops = Crops(images)
-        first = self._normalised([0])
+        first = self._normalised([0] * self._least)
         module = load_runtime(runtime)
+        module.ready(artifact, device)
         clock = latency.host_clock
         start = clock()
-        self._session = module.open_session(artifact, model, device, threads, trust_pickle)
+        self._session = module.open_session(artifact, model, device, threads, trust_code)
         loaded = clock()
         latency.time_block(self._session, first, 0, 1, clock)
-        return self._session.info, Startup(load_ms=(loaded - start) / 1e6, first_run_ms=(clock() - loaded) / 1e6)
+        startup = Startup(load_ms=(loaded - start) / 1e6, first_run_ms=(clock() - loaded) / 1e6)
+        artifacts.require_unchanged(artifact)  # while it was loaded
+        return self._session.info, startup
 
     def open_unoptimised(self, artifact: Artifact, model: Model, images: Path, threads: int) -> None:
         """Open an ONNX artifact with ONNX Runtime's graph optimisations off: the graph as it was written."""
         from rtbench.runtimes.ort import OrtSession
 
-        self._session = OrtSession(artifact.path, "cpu", threads, optimise=False)
-        self._recipe = model.preprocessing
+        artifacts.require_unchanged(artifact)
+        self._session = OrtSession(artifact, "cpu", threads, optimise=False)
+        self._recipe, self._least = model.preprocessing, artifact.batch
         self._crops = Crops(images)
 
     def logits(self, indices: Sequence[int]) -> NDArray[np.float32]:
@@ -69,13 +75,13 @@ class SessionHost:
             self._report(done + 1, len(indices))
         return np.concatenate(outputs)
 
-    def predict(self, indices: Sequence[int], batch_size: int) -> None:
+    def predict(self, indices: Sequence[int], batch_size: int, among: Sequence[int] = ()) -> None:
         """Report the Predictions of these images as they come, a few batches at once: each report wakes the
-        parent, on a core that inference is using."""
+        parent, on a core that inference is using. `among`: the classes chosen among, where not all are."""
         batches: list[Predictions] = []
         told = latency.host_clock()
         for start in range(0, len(indices), batch_size):
-            batches.append(predict_batch(self._infer(indices[start : start + batch_size])))
+            batches.append(predict_batch(self._infer(indices[start : start + batch_size]), among))
             if latency.host_clock() - told >= REPORT_NS or start + batch_size >= len(indices):
                 self._report(Predictions.join(batches))
                 batches, told = [], latency.host_clock()
@@ -95,19 +101,28 @@ class SessionHost:
         if runs is None:
             with _undisturbed():
                 return latency.warm_up(self._session, self._input, self._clock)
-        self.time_block(runs, 0)
+        with _undisturbed():
+            latency.time_block(self._session, self._input, runs, 0, self._clock)
         return runs, None
 
     def time_block(self, untimed: int, runs: int) -> latency.Timed:
-        """One block of runs, by one clock."""
+        """One block of runs, by one clock; on a GPU after a lead that wakes it, within which the parent is told."""
         with _undisturbed():
+            self._lead()
             return latency.time_block(self._session, self._input, untimed, runs, self._clock)
 
     def run_mlperf(self, runs: int) -> MlPerf:
         from rtbench.measure.mlperf import run_single_stream
 
         with _undisturbed():
+            self._lead()
             return run_single_stream(self._session, self._input, runs)
+
+    def _lead(self) -> None:
+        if self._session.info.device == "cuda":
+            latency.lead(self._session, self._input, latency.GPU_LEAD_NS // 2, self._clock)
+            self._report()
+            latency.lead(self._session, self._input, latency.GPU_LEAD_NS // 2, self._clock)
 
     def close(self) -> None:
         if hasattr(self, "_session"):
@@ -121,9 +136,11 @@ class SessionHost:
         return preprocessing.normalise(self._crops.take(indices), self._recipe)
 
     def _infer(self, indices: Sequence[int]) -> NDArray[np.float32]:
-        self._session.bind(self._normalised(indices))
+        """Outputs of one batch; for an artifact of a fixed batch it is filled up with its last image."""
+        missing = max(self._least - len(indices), 0)
+        self._session.bind(self._normalised([*indices, *[indices[-1]] * missing]))
         self._session.run()
-        return self._session.fetch()
+        return self._session.fetch()[: len(indices)]
 
 
 @contextlib.contextmanager

@@ -2,3 +2,14 @@
 
 Whatever imports torch here runs in a worker process, never in the parent.
 """
+
+from rtbench.errors import UsageError
+
+
+def require_classes(source: str, classes: int) -> None:
+    """UsageError for fewer outputs than a largest one can be told from."""
+    if classes < 2:
+        raise UsageError(
+            f"{source} has one output, and rows are judged by which of several is the largest",
+            "give the network two, of which the first is constantly 0",
+        )

@@ -1,6 +1,7 @@
 """Networks known by name, and the name of a network from its state dict.
 
-Torchvision is imported where one of its networks is meant: it takes a second that the others need not wait.
+Torchvision is imported where one of its networks is meant: it takes a second that the others need not wait. Those of
+timm are in `timm_networks`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,18 @@ from torch.overrides import TorchFunctionMode
 
 from rtbench.errors import UsageError
 from rtbench.images import sample
+from rtbench.images.preprocessing import RESNET
+from rtbench.models import own_code, timm_networks
 from rtbench.records.model import Preprocessing
 
 StateDict = Mapping[str, torch.Tensor]
 Options = dict[str, int | bool]
+Shapes = dict[str, tuple[int, ...]]
+USUAL_CLASSES = 1000
+"""No other dimension of a network that is known is as long."""
 
+CHANNELS = "in_chans"
+"""The option, named as timm has it, of a network whose inputs are not of three channels."""
 _AUXILIARY = {"googlenet": "aux1.", "inception_v3": "AuxLogits."}
 
 
@@ -35,23 +43,49 @@ def architecture_names() -> list[str]:
 
 def require_architecture(name: str) -> None:
     """Raise UsageError, with the nearest name, for one that is not known."""
-    if name == sample.ARCH and sample.is_installed():
-        return
+    if name.startswith(timm_networks.PREFIX):
+        return timm_networks.require_network(name)
+    if own_code.is_own(name) or (name == sample.ARCH and sample.is_installed()):
+        return None
     names = architecture_names()
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]}?" if near else "see torchvision.models.list_models() for the names"
         raise UsageError(f"there is no architecture {name!r}", hint)
+    return None
 
 
 def build(name: str, options: Options) -> torch.nn.Module:
     """The network, in evaluation mode, with weights that mean nothing yet."""
+    if own_code.is_own(name):
+        return own_code.build(name)
+    if name.startswith(timm_networks.PREFIX):
+        return timm_networks.build(name, options)
     if name == sample.ARCH:
         return sample.build_network(options["num_classes"]).eval()
     from torchvision.models import get_model
 
-    module: torch.nn.Module = get_model(name, weights=None, **options)
+    own = {key: value for key, value in options.items() if key != CHANNELS}
+    module: torch.nn.Module = get_model(name, weights=None, **own)
+    if CHANNELS in options:
+        _set_channels(module, options[CHANNELS])
     return module.eval()
+
+
+def _set_channels(module: torch.nn.Module, channels: int) -> None:
+    """Its first convolution takes so many channels."""
+    first = next(each for each in module.modules() if isinstance(each, torch.nn.Conv2d))
+    first.in_channels = channels
+    first.weight = torch.nn.Parameter(torch.zeros(first.out_channels, channels, *first.kernel_size))
+
+
+def default_options(name: str) -> Options:
+    """Of a network as it is published."""
+    if own_code.is_own(name):
+        return {}
+    if name.startswith(timm_networks.PREFIX):
+        return timm_networks.options_for(name, {})
+    return {"num_classes": USUAL_CLASSES} | ({"init_weights": False} if name in _AUXILIARY else {})
 
 
 def options_for(name: str, state: StateDict) -> Options:
@@ -60,43 +94,41 @@ def options_for(name: str, state: StateDict) -> Options:
     googlenet and inception_v3 take inputs as torchvision's published weights want them; a vision
     transformer's input size is read off its position embedding.
     """
-    options: Options = {"num_classes": _num_classes(state)}
+    if own_code.is_own(name):
+        return {}
+    if name.startswith(timm_networks.PREFIX):
+        return timm_networks.options_for(name, state)
+    options: Options = {"num_classes": USUAL_CLASSES}
     if name in _AUXILIARY:
         aux = any(key.startswith(_AUXILIARY[name]) for key in state)
         options |= {"aux_logits": aux, "transform_input": True, "init_weights": False}
     positions = state.get("encoder.pos_embedding")
-    if name.startswith("vit_") and positions is not None and positions.ndim == 3:
+    if name.startswith("vit_") and positions is not None and positions.ndim == 3 and positions.shape[1]:
         patch_side = int(name.rpartition("_")[2])
         options["image_size"] = patch_side * math.isqrt(positions.shape[1] - 1)
+    first = next(key for key, shape in shapes(outline(name, options)).items() if len(shape) == 4)
+    if first in state and state[first].ndim == 4 and state[first].shape[1] == 1:
+        options |= {CHANNELS: 1} | ({"transform_input": False} if name in _AUXILIARY else {})
+    head = next(key for key, shape in reversed(shapes(outline(name, options)).items()) if shape[:1] == (USUAL_CLASSES,))
+    if head in state and state[head].ndim:
+        options["num_classes"] = state[head].shape[0]
     return options
 
 
-def recognise(state: StateDict) -> tuple[str, Options]:
-    """The architecture whose keys and shapes are exactly those of `state`.
-
-    Raises UsageError naming the nearest architecture and the first key that differs.
-    """
-    own = shapes(state)
-    candidates: list[tuple[int, str, dict[str, tuple[int, ...]]]] = []
-    for name in architecture_names():
-        options = options_for(name, state)
-        theirs = shapes(outline(name, options))
-        if theirs == own:
-            return name, options
-        shared = sum(own.get(key) == shape for key, shape in theirs.items())
-        candidates.append((2 * shared - len(theirs), name, theirs))
-    _, nearest, theirs = max(candidates)
-    raise UsageError(
-        f"the state dict fits no known architecture; the nearest is {nearest}: {mismatch(own, theirs)}",
-        "name the right one with --arch, or save the model as TorchScript or with torch.export",
-    )
+def expected_shapes(name: str, options: Options) -> Shapes:
+    """The keys of the network's state dict, with their shapes."""
+    if own_code.is_own(name) or name.startswith(timm_networks.PREFIX):
+        return shapes(outline(name, options))
+    whole = shapes(outline(name, options | {"num_classes": USUAL_CLASSES}))
+    classes = options["num_classes"]
+    return {key: (classes, *shape[1:]) if shape[:1] == (USUAL_CLASSES,) else shape for key, shape in whole.items()}
 
 
-def shapes(state: StateDict) -> dict[str, tuple[int, ...]]:
+def shapes(state: StateDict) -> Shapes:
     return {key: tuple(value.shape) for key, value in state.items()}
 
 
-def mismatch(own: Mapping[str, tuple[int, ...]], theirs: Mapping[str, tuple[int, ...]]) -> str:
+def mismatch(own: Shapes, theirs: Shapes) -> str:
     """The first differences between a state dict and an architecture, in words; empty where equal."""
     missing = [key for key in theirs if key not in own]
     unknown = [key for key in own if key not in theirs]
@@ -108,7 +140,7 @@ def mismatch(own: Mapping[str, tuple[int, ...]], theirs: Mapping[str, tuple[int,
         parts.append(f"it has {_first(unknown)}, unknown there")
     if reshaped:
         key = reshaped[0]
-        parts.append(f"{key} is {list(own[key])} where {list(theirs[key])} is due")
+        parts.append(f"{key} is {list(own[key])}, expected {list(theirs[key])}")
     return ", ".join(parts)
 
 
@@ -119,8 +151,11 @@ def outline(name: str, options: Options) -> dict[str, torch.Tensor]:
 
 @cache
 def _outline(name: str, options: tuple[tuple[str, int | bool], ...]) -> dict[str, torch.Tensor]:
-    with _NoStorage(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torchvision announces another initialisation
+    if own_code.is_own(name):
+        return build(name, {}).state_dict()
+    nowhere = torch.device("meta") if name.startswith(timm_networks.PREFIX) else _NoStorage()
+    with nowhere, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of another initialisation to come, and of layers without outputs
         return build(name, dict(options)).state_dict()
 
 
@@ -136,12 +171,6 @@ class _NoStorage(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _num_classes(state: StateDict) -> int:
-    """The length of the last bias or weight, which in every known network is the classifier's."""
-    last = next((value for value in reversed(list(state.values())) if value.ndim), None)
-    return int(last.shape[0]) if last is not None else 0
-
-
 def _first(keys: list[str]) -> str:
     return keys[0] if len(keys) == 1 else f"{keys[0]} and {len(keys) - 1} more"
 
@@ -154,11 +183,15 @@ def published_weights(name: str) -> Any:
 
 
 def published_preprocessing(name: str, options: Options, *, assumed: bool) -> Preprocessing:
-    """How inputs are made for torchvision's weights of an architecture.
+    """How inputs are made for the published weights of an architecture.
 
     `assumed`: the weights are the user's own and only the architecture is known, so the recipe is that
     of the architecture's first published weights for this input size; else that of `published_weights`.
     """
+    if own_code.is_own(name):
+        return RESNET
+    if name.startswith(timm_networks.PREFIX):
+        return timm_networks.preprocessing(name, assumed=assumed)
     if name == sample.ARCH:
         return sample.PREPROCESSING
     from torchvision.models import get_model_weights
@@ -180,6 +213,8 @@ def published_preprocessing(name: str, options: Options, *, assumed: bool) -> Pr
 
 def published_top1(name: str) -> float | None:
     """Top-1 on ImageNet that is published for an architecture's recommended weights, as a fraction."""
+    if name.startswith(timm_networks.PREFIX):
+        return None
     if name == sample.ARCH:
         return sample.PUBLISHED_TOP1
     percent = published_weights(name).meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")

@@ -1,15 +1,18 @@
-"""What a model file holds: a state dict, TorchScript, torch.export, a pickled module, ONNX or a script
-for the fake runtime. Nothing in a file is run unless the user trusts it."""
+"""What a model file holds, found by its content: a state dict, TorchScript, torch.export or a pickled module.
+
+All but state dicts are code: they are loaded only where the user trusts them, or where they are shown to be harmless. A
+state dict is read by torch's `weights_only` reader, which builds tensors and containers and calls nothing else.
+"""
 
 from __future__ import annotations
 
-import pickle
+import io
 import re
-import struct
 import sys
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,22 +20,32 @@ from typing import Any
 import torch
 
 from rtbench.artifacts import require_file
-from rtbench.errors import UsageError
+from rtbench.errors import RtbenchError, UsageError
+from rtbench.models.harmless import NotShown, harmless_copy
+from rtbench.models.others import other_format
+from rtbench.models.safetensors_files import is_safetensors, read_safetensors
 from rtbench.terms import Format
 
-NESTED = ("state_dict", "model_state_dict", "model")
-PREFIXES = ("module.", "_orig_mod.", "model.")
-_BROKEN_PICKLE = (
-    pickle.UnpicklingError,
-    EOFError,
-    RuntimeError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    struct.error,
-)
-"""What torch.load raises, by where a file is cut off or what bytes stand there instead."""
+AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "params_ema")
+"""Where checkpoints have the weights averaged over training, which are what is published."""
+NESTED = (*AVERAGED, "state_dict", "model_state_dict", "model", "net", "network", "params", "module", "weights")
+WRAPPERS = {
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+    "OptimizedModule": "_orig_mod",
+    "AveragedModel": "module",
+    "ModelEma": "ema",
+    "ModelEmaV2": "module",
+    "ModelEmaV3": "module",
+}
+"""Classes around a network, and their attribute that is it."""
+
+
+UNKNOWN = re.compile(r"(?:Unsupported global: GLOBAL|Unsupported class|unsupported GLOBAL) ([\w.]+)")
+BUILTINS = "builtins."
+"""What torch leaves out of the names in its errors."""
+MOST_UNKNOWN = 64
+"""Classes in one file."""
 
 
 @dataclass(frozen=True)
@@ -42,108 +55,239 @@ class Checkpoint:
     kind: Format
     state: dict[str, torch.Tensor] | None = None
     module: Any = None
+    arch: str | None = None
+    """What the file itself says that its network is called."""
+    choices: tuple[str, ...] = ()
+    """What was taken where the file has several, and how to choose another."""
+    taken: str | None = None
+    others: tuple[str, ...] = ()
+    """The key of the one that was taken, and of those that could be."""
 
 
-def read_checkpoint(path: Path, *, trust_pickle: bool = False) -> Checkpoint:
-    """The contents of a `.pt`, `.pth` or `.pt2` file.
+def read_checkpoint(path: Path, *, trust_code: bool = False, verify: bool = True, key: str | None = None) -> Checkpoint:
+    """The contents of a `.pt`, `.pth`, `.pt2` or safetensors file; `verify` its checksums, where it has some, too.
 
-    Raises UsageError for a file that is missing, empty, cut off, not PyTorch's, or a pickle of code
-    while `trust_pickle` is false.
+    `key`: which of the state dicts in it.
+
+    Raises UsageError for a file that is missing, empty, damaged, not PyTorch's, or code while `trust_code` is false.
     """
     require_file(path)
+    if is_safetensors(path):
+        return Checkpoint("state_dict", read_safetensors(path))
+    if other := other_format(path):
+        raise UsageError(f"{path} is {other.what}", other.remedy)
+    members = _zip_members(path)
+    names = [member.filename for member in members]
+    if any("/code/" in name or name.endswith("constants.pkl") for name in names):
+        return _read_code(path, "torchscript", trust_code)
+    if any(
+        "/models/" in name or name.endswith(("archive_format", "serialized_exported_program.json")) for name in names
+    ):
+        return _read_code(path, "pt2", trust_code)
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise UsageError(f"{path} unpacks to more than its own size, as torch.save never writes", "save it again")
+    if verify and members:
+        _verify(path, members)
+    return _read_pickle(path, trust_code, key)
+
+
+def _read_code(path: Path, kind: Format, trust_code: bool) -> Checkpoint:
+    what, read = READERS[kind]
+    if trust_code:
+        _verify(path, _zip_members(path))
+        return read(path, path)
+    try:
+        return read(path, harmless_copy(path, kind))
+    except NotShown as reason:
+        raise _needs_trust(path, what, f" ({reason})") from None
+
+
+def _needs_trust(path: Path, what: str, reason: str = "") -> UsageError:
+    return UsageError(
+        f"{path} is {what}, and loading it runs code that it holds{reason}",
+        "pass --trust-code if you trust it, or save the state dict alone",
+    )
+
+
+def _zip_members(path: Path) -> list[zipfile.ZipInfo]:
+    """The members of a file that begins as a zip archive; none of any other."""
     with path.open("rb") as file:
-        start = file.read(4)
-    if start[:2] == b"PK":
-        members = _zip_members(path)
-        if any("/code/" in name or name.endswith("constants.pkl") for name in members):
-            return _read_torchscript(path)
-        if any(name.endswith("archive_format") or "/models/" in name for name in members):
-            return _read_exported(path)
-    return _read_pickle(path, trust_pickle)
-
-
-def _zip_members(path: Path) -> list[str]:
+        if file.read(2) != b"PK":
+            return []
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
-    except zipfile.BadZipFile:
-        raise _cut_off(path) from None
+            return archive.infolist()
+    except Exception as error:  # zipfile raises many kinds for bytes that are no archive
+        raise _damaged(path) from error
 
 
-def _cut_off(path: Path) -> UsageError:
+def _verify(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    """Compare the members with their checksums, which torch itself does not; it may have been told to write none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in members:
+                if member.CRC:
+                    with archive.open(member) as content:
+                        while content.read(1 << 20):
+                            pass
+    except Exception as error:  # see _zip_members
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> UsageError:
     return UsageError(f"{path} is damaged or cut off, not a whole PyTorch file", "copy or save it again")
 
 
-def _read_torchscript(path: Path) -> Checkpoint:
+@contextmanager
+def running_code_of(path: Path | str, doing: str, remedy: str) -> Iterator[None]:
+    """Whatever the user's own code raises becomes one sentence, its traceback kept in the log of the process."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated, and people have it
-            return Checkpoint("torchscript", module=torch.jit.load(str(path), map_location="cpu").eval())  # type: ignore[no-untyped-call]
-    except (RuntimeError, ValueError) as error:
-        raise UsageError(f"{path} cannot be loaded as TorchScript: {_first_line(error)}", "save it again") from error
+        yield
+    except RtbenchError:
+        raise
+    except Exception as error:  # it is not our code
+        raise UsageError(f"{path} {doing}: {last_line(error)}", remedy) from error
 
 
-def _read_exported(path: Path) -> Checkpoint:
+def _read_torchscript(path: Path, source: Path | io.BytesIO) -> Checkpoint:
+    with running_code_of(path, "cannot be loaded as TorchScript", "save it again"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated, and people have it
+        file = str(source) if isinstance(source, Path) else source
+        return Checkpoint("torchscript", module=torch.jit.load(file, map_location="cpu").eval())  # type: ignore[no-untyped-call]
+
+
+def _read_exported(path: Path, source: Path | io.BytesIO) -> Checkpoint:
+    remedy = f"export it again with torch {torch.__version__}"
+    with running_code_of(path, "cannot be loaded with torch.export", remedy):
+        return Checkpoint("pt2", module=torch.export.load(source))
+
+
+READERS: dict[Format, tuple[str, Callable[[Path, Path | io.BytesIO], Checkpoint]]] = {
+    "torchscript": ("TorchScript", _read_torchscript),
+    "pt2": ("a torch.export archive", _read_exported),
+}
+
+
+class _Inert:
+    """In place of an object of a class that torch does not read: training settings, metrics, a whole network."""
+
+    def __new__(cls, *given: object, **named: object) -> _Inert:  # noqa: ARG004
+        return super().__new__(cls)
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _read_pickle(path: Path, trust_code: bool, key: str | None) -> Checkpoint:
+    """The state dict in it; objects beside that are not made. Where there is no state dict, the objects, if trusted."""
+    unknown: list[str] = []
     try:
-        return Checkpoint("pt2", module=torch.export.load(path))
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise UsageError(
-            f"{path} cannot be loaded with torch.export: {_first_line(error)}",
-            f"export it again with torch {torch.__version__}",
-        ) from error
+        return _find_model(path, _read_tensors(path, unknown), key)
+    except _IsCode:
+        if not trust_code:
+            raise _needs_trust(path, f"a pickle with Python objects in it ({unknown[0]})") from None
+    return _unpickle(path, key)
 
 
-def _read_pickle(path: Path, trust_pickle: bool) -> Checkpoint:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except _BROKEN_PICKLE as error:
-        objects = re.search(
-            r"(?:Unsupported global: GLOBAL|WeightsUnpickler error: Unsupported class) (\S+)", str(error)
-        )
-        if objects is None:
-            raise _cut_off(path) from error
-        if not trust_pickle:
-            raise UsageError(
-                f"{path} is a pickle with Python objects in it ({objects[1]}), and unpickling runs code",
-                "pass --trust-pickle if you trust it, or save the state dict alone",
-            ) from None
-        content = _unpickle(path)
-    return _find_model(path, content)
+class _IsCode(Exception):
+    """What is looked for is an object of a class that only its own code makes."""
 
 
-def _unpickle(path: Path) -> Any:
+def _read_tensors(path: Path, unknown: list[str]) -> Any:
+    """By torch's reader that runs no code; `unknown` takes the names of classes of which nothing is made."""
+    while True:
+        stand_ins: list[Any] = [(_Inert, f"{module}{name}") for name in unknown for module in ("", BUILTINS)]
+        try:
+            with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
+                warnings.simplefilter("ignore")  # of pickle protocols
+                return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch.load raises many kinds, by where a file is damaged
+            said = UNKNOWN.search(str(error))
+            if said is None and not unknown:
+                raise _damaged(path) from error
+            if said is None or said[1] in unknown or len(unknown) == MOST_UNKNOWN:
+                raise _IsCode from None
+            unknown.append(said[1])
+
+
+def _unpickle(path: Path, key: str | None) -> Checkpoint:
     sys.path.append(str(Path.cwd()))  # where the classes of a user's own pickle are
-    try:
-        return torch.load(path, map_location="cpu", weights_only=False)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(
-            f"{path} needs code that is not here: {_first_line(error)}",
-            "run rtbench in the folder of that code, or save the model as TorchScript or with torch.export",
-        ) from error
+    remedy = "run rtbench in the folder of its code, or save the state dict alone"
+    with running_code_of(path, "cannot be unpickled", remedy):
+        return _find_model(path, torch.load(path, map_location="cpu", weights_only=False), key)
 
 
-def _find_model(path: Path, content: Any) -> Checkpoint:
+def _find_model(path: Path, content: Any, wanted: str | None) -> Checkpoint:
+    choices: tuple[str, ...] = ()
+    arch, asked, taken, others = _own_name(content), wanted is not None, None, tuple[str, ...]()
+    for _ in NESTED:  # each at most once, since a file can hold itself
+        inside = _networks(content)
+        if wanted is not None and wanted not in inside and inside:
+            raise UsageError(f"{path} has no {wanted}", f"--checkpoint-key is one of {', '.join(inside)}")
+        if not inside:
+            break
+        name = wanted or next(iter(inside))
+        if len(inside) > 1:
+            others = tuple(key for key in inside if key != name)
+            choices = (f"the file's {name} was taken; --checkpoint-key chooses another of its {', '.join(others)}",)
+            taken, others = name, () if asked else others
+        content, wanted = inside[name], None
+        arch = arch or _own_name(content)
+    if isinstance(content, _Inert):
+        raise _IsCode
     if isinstance(content, torch.nn.Module):
-        return Checkpoint("pickle", module=content.eval())
+        return Checkpoint("pickle", module=_without_wrappers(content).eval(), choices=choices)
     if isinstance(content, Mapping):
-        for key in NESTED:
-            if isinstance(content.get(key), (Mapping, torch.nn.Module)):
-                return _find_model(path, content[key])
-        state = {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}
+        state = {
+            key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, torch.Tensor)
+        }
         if state:
-            return Checkpoint("state_dict", state=_without_prefixes(state))
+            _require_values(path, state)
+            return Checkpoint("state_dict", state, arch=arch, choices=choices, taken=taken, others=others)
     raise UsageError(
         f"{path} holds no state dict and no module (it is a {type(content).__name__})",
         "save model.state_dict()",
     )
 
 
-def _without_prefixes(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in state):
-            return _without_prefixes({key.removeprefix(prefix): value for key, value in state.items()})
-    return state
+def _networks(content: Any) -> dict[str, Any]:
+    """What a checkpoint holds by the names that are known, in the order of what is most likely meant."""
+    if not isinstance(content, Mapping):
+        return {}
+    found = {key: content[key] for key in NESTED if key in content}
+    return {
+        key: value
+        for key, value in found.items()
+        if isinstance(value, (torch.nn.Module, _Inert)) or (isinstance(value, Mapping) and len(value) > 0)
+    }
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _own_name(content: Any) -> str | None:
+    """What timm's and others' training scripts call the network in their checkpoints."""
+    name = content.get("arch") if isinstance(content, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
+def _without_wrappers(module: torch.nn.Module) -> torch.nn.Module:
+    while type(module).__name__ in WRAPPERS:
+        module = getattr(module, WRAPPERS[type(module).__name__])
+    return module
+
+
+def _require_values(path: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Every tensor must have its values in the file, as plain numbers."""
+    size = path.stat().st_size
+    for key, value in state.items():
+        if value.is_quantized:
+            raise UsageError(f"{path} is of a network that PyTorch has quantised", "save the network as TorchScript")
+        plain = value.layout == torch.strided and value.device.type == "cpu"
+        if not plain or value.is_nested or value.nbytes > size:
+            raise UsageError(
+                f"{path} does not hold the values of {key!r}", "save model.state_dict() of a plain network"
+            )
+
+
+def last_line(error: BaseException) -> str:
+    """What an error says: TorchScript's tells why in its last line, after a traceback; others' begin with it."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1] if "TorchScript interpreter" in lines[0] or "Traceback" in str(error) else lines[0]

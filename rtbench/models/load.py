@@ -4,96 +4,71 @@ from __future__ import annotations
 
 import hashlib
 import urllib.error
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from rtbench import artifacts
 from rtbench.errors import UsageError
 from rtbench.images import sample
-from rtbench.images.preprocessing import RESNET, overridden
+from rtbench.images.preprocessing import RESNET, for_channels, overridden
+from rtbench.models import hugging_face, own_code, timm_networks
 from rtbench.models.architectures import (
+    CHANNELS,
     Options,
     build,
-    mismatch,
-    options_for,
-    outline,
+    default_options,
     published_preprocessing,
     published_top1,
     published_weights,
-    recognise,
     require_architecture,
-    shapes,
 )
-from rtbench.models.checkpoints import Checkpoint, read_checkpoint
+from rtbench.models.checkpoints import Checkpoint, read_checkpoint, running_code_of
+from rtbench.models.loaded import LoadedModel, count_parameters, described, in_float32
+from rtbench.models.states import Fitted, fit
 from rtbench.options import ModelOptions
-from rtbench.records.model import Artifact, Model, Preprocessing
+from rtbench.records.model import Artifact, Model, OtherReading, Preprocessing, safe_name
 from rtbench.terms import Format
 
 FILE_SUFFIXES = frozenset({".pt", ".pth", ".pt2", ".bin", ".ckpt"})
 
 
-@dataclass(frozen=True)
-class LoadedModel:
-    """A network ready to run on the CPU and its record. `program` is what torch.export saved, if it was."""
-
-    record: Model
-    kind: Format
-    module: Callable[[torch.Tensor], Any]
-    program: torch.export.ExportedProgram | None = None
-
-    def logits(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The network's outputs, (N, classes), for one float32 NCHW batch."""
-        with torch.inference_mode():
-            return as_logits(self.module(torch.from_numpy(batch)))
-
-
-def as_logits(output: Any) -> NDArray[np.float32]:
-    """A network's output as float32 on the host; UsageError where it is not one tensor of (N, classes)."""
-    if isinstance(output, Mapping):
-        output = output.get("logits", output)
-    elif hasattr(output, "logits"):
-        output = output.logits
-    if not isinstance(output, torch.Tensor) or output.ndim != 2:
-        what = f"shape {list(output.shape)}" if isinstance(output, torch.Tensor) else f"type {type(output).__name__}"
-        raise UsageError(f"the model is no classifier: its output is of {what}", "its output must be (batch, classes)")
-    array: NDArray[np.float32] = output.detach().to("cpu", torch.float32).numpy()
-    return array
-
-
 def load_model(source: str, options: ModelOptions) -> LoadedModel:
-    """Load a torchvision name, a model file, or a folder that `export` wrote.
+    """Load a name of torchvision's or timm's, a model file, a folder that `export` wrote or one of Hugging Face's.
 
     Raises UsageError for everything about it that the user can mend.
     """
+    if options.arch and own_code.is_own(options.arch):
+        options = replace(options, arch=own_code.require_trust(options.arch, options.trust_code))
     path = Path(source)
     if path.is_dir():
-        return _load_folder(path, options)
+        return _load_saved(path, options) if hugging_face.is_saved(path) else _load_folder(path, options)
     if path.suffix in FILE_SUFFIXES or path.exists():
         return _load_file(path, options)
+    if own_code.is_own(source):
+        source = own_code.require_trust(source, options.trust_code)
     require_architecture(source)
     if options.weights:
-        checkpoint = read_checkpoint(options.weights, trust_pickle=options.trust_pickle)
-        if checkpoint.state is None:
+        checkpoint = read_checkpoint(options.weights, trust_code=options.trust_code, key=options.checkpoint_key)
+        if checkpoint.kind != "state_dict":
             raise UsageError(f"{options.weights} holds no state dict", f"name it as MODEL instead of {source}")
-        return _from_state(source, source, checkpoint.state, source, options, assumed=True)
+        return _from_state(source, source, checkpoint, source, options, assumed=True)
     if options.random_weights:
         torch.manual_seed(0)
-        state = build(source, _defaults(source)).state_dict()
-        return _from_state(source, source, state, source, options, assumed=True)
-    return _from_state(source, source, _published_state(source), source, options, assumed=False)
-
-
-def _defaults(name: str) -> Options:
-    return {"num_classes": 1000} | ({"init_weights": False} if name in ("googlenet", "inception_v3") else {})
+        checkpoint = Checkpoint("state_dict", build(source, default_options(source)).state_dict())
+        return _from_state(source, source, checkpoint, source, options, assumed=True)
+    published = Checkpoint("state_dict", _published_state(source))
+    return _from_state(source, source, published, source, options, assumed=False)
 
 
 def _published_state(name: str) -> dict[str, torch.Tensor]:
+    if own_code.is_own(name):
+        raise UsageError(f"{name} has no published weights", "give them with --weights FILE, or use --random-weights")
+    if name.startswith(timm_networks.PREFIX):
+        return timm_networks.weights_of(name)
     if name == sample.ARCH:
         return _sample_state()
     try:
@@ -114,69 +89,134 @@ def _sample_state() -> dict[str, torch.Tensor]:
 
 
 def _load_file(path: Path, options: ModelOptions) -> LoadedModel:
-    checkpoint = read_checkpoint(path, trust_pickle=options.trust_pickle)
-    if checkpoint.state is not None:
-        return _from_state(path.stem, str(path), checkpoint.state, options.arch, options, assumed=True, file=path)
-    return _from_module(path.stem, str(path), checkpoint, options, artifacts.file_sha256(path))
+    checkpoint = read_checkpoint(path, trust_code=options.trust_code, key=options.checkpoint_key)
+    if checkpoint.kind == "state_dict":
+        return _from_state(path.stem, str(path), checkpoint, options.arch, options, assumed=True, file=path)
+    with running_code_of(path, "fails in its own code", ""):
+        return _from_module(path, checkpoint, options)
+
+
+def _load_saved(folder: Path, options: ModelOptions) -> LoadedModel:
+    """A network as Hugging Face has it: timm's as their own, those of transformers as a program of torch.export."""
+    saved = hugging_face.read_folder(folder)
+    if saved.arch:
+        require_architecture(saved.arch)
+        checkpoint = read_checkpoint(saved.weights, trust_code=options.trust_code)
+        loaded = _from_state(
+            folder.name,
+            str(folder),
+            checkpoint,
+            saved.arch,
+            options,
+            assumed=True,
+            file=saved.weights,
+            own=saved.recipe,
+        )
+        return _named(loaded, saved.names)
+    weights = saved.weights
+    recipe = for_channels(overridden(saved.recipe, options), int(saved.config.get("num_channels", 3)))
+    network = hugging_face.network(saved, options.trust_code)
+    program = hugging_face.exported(network, recipe, folder)
+    record = Model(
+        name=safe_name(folder.absolute().name),
+        source=str(folder),
+        arch=str(saved.config["architectures"][0]),
+        sha256=artifacts.file_sha256(weights),
+        parameters=count_parameters(network),
+        classes=1,  # until it has been run
+        preprocessing=recipe,
+    )
+    return _named(described(LoadedModel(record, "pt2", program.module(), program)), saved.names)
+
+
+def _named(loaded: LoadedModel, names: Sequence[str]) -> LoadedModel:
+    """With the names of its classes, where there is one for each."""
+    if len(names) != loaded.record.classes:
+        return loaded
+    return replace(loaded, record=loaded.record.model_copy(update={"class_names": list(names)}))
 
 
 def _load_folder(folder: Path, options: ModelOptions) -> LoadedModel:
     """The model that an artifact folder was exported from, out of the folder itself."""
     record = artifacts.load_model_record(folder)
-    for kind in ("state_dict", "torchscript", "pickle", "pt2"):
-        path = artifacts.artifact_path(folder, kind, "fp32")
+    kinds: tuple[Format, ...] = ("state_dict", "torchscript", "pickle", "pt2")
+    for kind in kinds:
+        path = artifacts.artifact_path(folder, kind, record.precision)
         manifest = artifacts.load_manifest(path) if path.exists() else None
         if manifest is not None and manifest.format == kind:
-            return open_torch_artifact(manifest.model_copy(update={"path": str(path)}), record, options.trust_pickle)
+            if not artifacts.is_unchanged(path, manifest.sha256):
+                raise UsageError(f"{path} is not the file that its manifest describes", "export the model again")
+            return open_torch_artifact(manifest.model_copy(update={"path": str(path)}), record, options.trust_code)
     raise UsageError(f"{folder} lacks the model itself (torch-fp32.pt)", "export it again")
 
 
-def open_torch_artifact(artifact: Artifact, record: Model, trust_pickle: bool) -> LoadedModel:
-    """Load a torch artifact that rtbench wrote, as the model that `record` describes."""
-    checkpoint = read_checkpoint(Path(artifact.path), trust_pickle=trust_pickle)
+def open_torch_artifact(artifact: Artifact, record: Model, trust_code: bool) -> LoadedModel:
+    """Load a torch artifact that rtbench wrote, and whose hash is known to be right, as the model of `record`."""
+    path = Path(artifact.path)
+    checkpoint = read_checkpoint(path, trust_code=trust_code, verify=False)
     if checkpoint.state is None:
         program = checkpoint.module if checkpoint.kind == "pt2" else None
-        return LoadedModel(record, checkpoint.kind, program.module() if program else checkpoint.module, program)
-    assert record.arch is not None
-    module = build(record.arch, record.arch_options)
-    module.load_state_dict(checkpoint.state)
-    return LoadedModel(record, "state_dict", module)
+        module = program.module() if program else checkpoint.module
+        return in_float32(LoadedModel(record, checkpoint.kind, module, program, path))[0]
+    if record.arch is None:
+        raise UsageError(
+            f"{path} is a state dict, and the architecture of {record.name} is not known", "export it again"
+        )
+    if own_code.is_own(record.arch):
+        own_code.require_trust(record.arch, trust_code)
+    return LoadedModel(record, "state_dict", _network(fit(checkpoint.state, record.arch)))
+
+
+def _assumed(options: Options) -> Iterator[str]:
+    """What no state dict says of its network."""
+    if options.get("transform_input"):
+        yield (
+            "its input is normalised again inside, as torchvision's published weights want it (transform_input=True);"
+            " for a network without that, save it as TorchScript or with torch.export"
+        )
+
+
+def _network(fitted: Fitted) -> torch.nn.Module:
+    module = build(fitted.arch, fitted.options)
+    module.load_state_dict(fitted.state)
+    return module
 
 
 def _from_state(
     name: str,
     source: str,
-    state: dict[str, torch.Tensor],
+    checkpoint: Checkpoint,
     arch: str | None,
     options: ModelOptions,
     *,
     assumed: bool,
     file: Path | None = None,
+    own: Preprocessing | None = None,
 ) -> LoadedModel:
-    if arch is None:
-        arch, arch_options = recognise(state)
-    else:
-        require_architecture(arch)
-        arch_options = options_for(arch, state)
-        difference = mismatch(shapes(state), shapes(outline(arch, arch_options)))
-        if difference:
-            raise UsageError(f"the state dict does not fit {arch}: {difference}", "leave out --arch to recognise it")
-    module = build(arch, arch_options)
-    module.load_state_dict(state)
-    recipe = published_preprocessing(arch, arch_options, assumed=assumed)
-    return _describe(
+    """`own`: the recipe that came with it, in place of the one that is published for its architecture."""
+    assert checkpoint.state is not None
+    fitted = fit(checkpoint.state, arch, _hints(checkpoint, file))
+    arch, arch_options, module = fitted.arch, fitted.options, _network(fitted)
+    own = own or (_own_preprocessing(module) if own_code.is_own(arch) else None)
+    recipe = own or published_preprocessing(arch, arch_options, assumed=assumed)
+    recipe = for_channels(overridden(recipe, options), arch_options.get(CHANNELS, 3))
+    return described(
         LoadedModel(
             Model(
-                name=name,
+                name=safe_name(name),
                 source=source,
                 arch=arch,
+                checkpoint_key=checkpoint.taken,
                 arch_options=arch_options,
-                sha256=artifacts.file_sha256(file) if file else _state_sha256(state),
-                parameters=sum(parameter.numel() for parameter in module.parameters()),
-                classes=arch_options["num_classes"],
-                preprocessing=overridden(recipe, options),
+                sha256=_sha256(fitted, file),
+                parameters=count_parameters(module),
+                classes=arch_options.get("num_classes", 1),  # until it has been run
+                preprocessing=recipe,
                 random_weights=options.random_weights,
-                published_top1=published_top1(arch) if arch_options["num_classes"] == 1000 else None,
+                published_top1=published_top1(arch) if arch_options.get("num_classes") == 1000 else None,
+                choices=[*checkpoint.choices, *fitted.choices, *(_assumed(arch_options) if assumed else ())],
+                readings=_readings(checkpoint, fitted),
+                undecided=fitted.undecided,
             ),
             "state_dict",
             module,
@@ -184,24 +224,39 @@ def _from_state(
     )
 
 
-def _from_module(name: str, source: str, checkpoint: Checkpoint, options: ModelOptions, sha256: str) -> LoadedModel:
+def _readings(checkpoint: Checkpoint, fitted: Fitted) -> list[OtherReading]:
+    """What else the file may be that evidence can decide: recipes of one network are too alike for that."""
+    if fitted.undecided:
+        return [OtherReading(option="arch", value=each) for each in fitted.others]
+    return [OtherReading(option="checkpoint_key", value=each) for each in checkpoint.others]
+
+
+def _hints(checkpoint: Checkpoint, file: Path | None) -> tuple[str, ...]:
+    """What may name the network: the checkpoint itself, the file and its folder."""
+    named = (file.name, file.absolute().parent.name) if file else ()
+    return (*((checkpoint.arch,) if checkpoint.arch else ()), *named)
+
+
+def _from_module(path: Path, checkpoint: Checkpoint, options: ModelOptions) -> LoadedModel:
     program = checkpoint.module if checkpoint.kind == "pt2" else None
     module = program.module() if program else checkpoint.module
     recipe = _own_preprocessing(checkpoint.module) or RESNET
-    return _describe(
+    return described(
         LoadedModel(
             Model(
-                name=name,
-                source=source,
+                name=safe_name(path.stem),
+                source=str(path),
                 arch=options.arch or type(checkpoint.module).__name__ if checkpoint.kind == "pickle" else options.arch,
-                sha256=sha256,
-                parameters=sum(parameter.numel() for parameter in module.parameters()),
-                classes=0,
+                sha256=artifacts.file_sha256(path),
+                parameters=count_parameters(module),
+                classes=1,  # until it has been run
                 preprocessing=overridden(recipe, options),
+                choices=list(checkpoint.choices),
             ),
             checkpoint.kind,
             module,
             program,
+            path,
         )
     )
 
@@ -211,29 +266,15 @@ def _own_preprocessing(module: Any) -> Preprocessing | None:
     config = getattr(module, "pretrained_cfg", None)
     if not isinstance(config, Mapping) or "input_size" not in config:
         return None
-    side = int(config["input_size"][-1])
-    return Preprocessing(
-        input_size=side,
-        resize=int(side / float(config.get("crop_pct", 0.875))),
-        interpolation=config.get("interpolation", "bicubic"),
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        source="the model's pretrained_cfg",
-    )
+    return timm_networks.from_config(config, "the model's pretrained_cfg")
 
 
-def _describe(model: LoadedModel) -> LoadedModel:
-    """Run the network once: it must take its input size and give (1, classes)."""
-    side = model.record.preprocessing.input_size
-    try:
-        logits = model.logits(np.zeros((1, 3, side, side), dtype=np.float32))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UsageError(
-            f"{model.record.source} does not run on a {side}x{side} input: {first}", "give the right --input-size"
-        ) from error
-    record = model.record.model_copy(update={"classes": logits.shape[1]})
-    return LoadedModel(record, model.kind, model.module, model.program)
+def _sha256(fitted: Fitted, file: Path | None) -> str:
+    """Of the weights, and of the code that computes with them where it is the user's."""
+    weights = artifacts.file_sha256(file) if file else _state_sha256(fitted.state)
+    if not own_code.is_own(fitted.arch):
+        return weights
+    return hashlib.sha256(weights.encode() + own_code.code(fitted.arch)).hexdigest()
 
 
 def _state_sha256(state: Mapping[str, torch.Tensor]) -> str:

@@ -5,9 +5,16 @@ Records do no I/O. Units are in the names; top-1, top-5, agreement and intervals
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 Interval = tuple[float, float]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Change = Annotated[float, Field(ge=-1, le=1)]
+"""A difference of fractions."""
+Count = Annotated[int, Field(ge=1)]
 
 
 class Record(BaseModel):

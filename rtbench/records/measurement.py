@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from rtbench.records import Interval, Record
+from pydantic import model_validator
+
+from rtbench.records import Change, Count, Fraction, Interval, Positive, Record
 
 
 class Fidelity(Record):
@@ -15,8 +17,8 @@ class Fidelity(Record):
     this precision, so that the figures say nothing about the artifact.
     """
 
-    images: int
-    top1_agreement: float
+    images: Count
+    top1_agreement: Fraction
     cosine_mean: float
     max_abs_error: float
     relative_error: float | None
@@ -29,11 +31,11 @@ class Latency(Record):
     rounds: int
     processes: int = 1
     """Fresh processes that the rounds were timed in, one after the other."""
-    mean_ms: float
+    mean_ms: Positive
     std_ms: float
     min_ms: float
     max_ms: float
-    p50_ms: float
+    p50_ms: Positive
     p90_ms: float
     p90_bound_ms: float | None = None
     """One-sided 99 % upper bound of p90, as in MLPerf; None with too few runs for one."""
@@ -52,6 +54,12 @@ class Latency(Record):
     stable: bool
     warnings: list[str]
 
+    @model_validator(mode="after")
+    def _says_why_unstable(self) -> Latency:
+        if not (self.stable or self.warnings):
+            raise ValueError("an unstable latency must have a warning")
+        return self
+
 
 class Startup(Record):
     """What it takes to begin; never part of the latency."""
@@ -62,11 +70,29 @@ class Startup(Record):
 
 
 class GpuConditions(Record):
-    sm_mhz: Interval
-    temperature_c: float
-    power_w: float
+    """None is what the GPU's management library does not say."""
+
+    sm_mhz: Interval | None
+    """Right after each block."""
+    temperature_c: float | None
+    power_w: float | None
     slowdowns: list[str]
-    other_processes: int
+    other_processes: int | None
+    lead_mhz: Interval | None = None
+    """Within the untimed runs at the head of each block."""
+    chosen_clock: bool | None = None
+    """Whether NVML says that somebody has set the clock; it does not say so of every way to set it."""
+
+    def __str__(self) -> str:
+        clock = _range(self.sm_mhz) + (f" ({_range(self.lead_mhz)} before)" if self.lead_mhz else "")
+        said = [clock + (", set" if self.chosen_clock else "")]
+        said += [f"{self.temperature_c:.0f} °C"] if self.temperature_c is not None else []
+        said += [f"{self.power_w:.0f} W"] if self.power_w is not None else []
+        return ", ".join([*said, *self.slowdowns])
+
+
+def _range(mhz: Interval | None) -> str:
+    return "clock not known" if mhz is None else f"{mhz[0]:.0f} to {mhz[1]:.0f} MHz"
 
 
 class Conditions(Record):
@@ -101,9 +127,9 @@ class Comparison(Record):
 
     row: str
     to: str
-    ratio: float
+    ratio: Positive
     """How many times faster `row` is than `to`."""
-    ci95: Interval | None
+    ci95: tuple[Positive, Positive] | None
     verdict: Literal["faster", "slower", "no difference shown"]
 
 
@@ -123,9 +149,9 @@ class Difference(Record):
     `lost` were right there and are wrong here, `gained` the reverse, `flipped` got another class at all.
     """
 
-    images: int
-    top1: float
-    top1_ci95: Interval
+    images: Count
+    top1: Change
+    top1_ci95: tuple[Change, Change]
     lost: int
     gained: int
     mcnemar_p: float
@@ -134,13 +160,13 @@ class Difference(Record):
 
 
 class Accuracy(Record):
-    images: int
-    top1: float
-    top5: float | None
+    images: Count
+    top1: Fraction
+    top5: Fraction | None
     """None for models of fewer than five classes."""
-    top1_ci95: Interval
-    top5_ci95: Interval | None
-    agreement: float | None
+    top1_ci95: tuple[Fraction, Fraction]
+    top5_ci95: tuple[Fraction, Fraction] | None
+    agreement: Fraction | None
     """Same top-1 as the torch/fp32 row of this model on the same images; None without that row."""
     unreadable: int = 0
     """How many of the images could not be read; they count as wrong."""

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import computed_field, model_validator
+from pydantic import Field, computed_field, model_validator
 
 from rtbench.errors import UsageError
-from rtbench.records import Interval, Record
+from rtbench.records import Interval, Positive, Record
 from rtbench.records.measurement import Accuracy, Comparison, Conditions, Fidelity, Latency, MlPerf, Startup
 from rtbench.records.model import Artifact, Model
 from rtbench.terms import Precision, Status
@@ -23,6 +23,10 @@ class Gpu(Record):
     compute_capability: str
     driver: str
     memory_mib: int
+    uuid: str | None = None
+    bandwidth_gb_s: float | None = None
+    """Of its memory, by clock and bus width; None where the driver does not say, and in runs of earlier versions."""
+    l2_bytes: int | None = None
 
 
 class Cpu(Record):
@@ -49,7 +53,8 @@ class Environment(Record):
     cores: int
     threads: int
     """Threads given to every runtime."""
-    memory_mib: int
+    memory_mib: int | None
+    """None where the system does not say."""
     affinity: list[int] = []
     """Processors that every worker may run on; empty where the system does not say."""
     cpu_limit: float | None = None
@@ -89,6 +94,12 @@ class Dataset(Record):
     """How many images there were, where `--limit` took a part of them."""
     unreadable: list[str] = []
     """Why each image that could not be read could not, with its name."""
+    test_set: str | None = None
+    """Which other test set of ImageNet's classes it is, as ImageNetV2: accuracy on it is not an ImageNet score."""
+    among_classes: int | None = None
+    """How many classes answers were chosen among, where those are not all of the model's."""
+    choices: list[str] = []
+    """How labels were read where it could be otherwise, and which files were left out, in sentences."""
     sample: bool = False
     """True for the built-in sample: a smoke test, never a score."""
 
@@ -98,7 +109,7 @@ class Scores(Record):
     latency: float | None
     accuracy: float | None
     on_baseline_hardware: bool
-    speedup_vs_torch: float | None
+    speedup_vs_torch: Positive | None
     """How many times faster than torch/fp32, from the rounds that both were timed in."""
     speedup_ci95: Interval | None = None
 
@@ -120,6 +131,8 @@ class Row(Record):
     """The runtime's settings, which are its own defaults but where they say otherwise."""
     placement: dict[str, dict[str, int]] = {}
     """For each execution provider, how many nodes of which operator it was given; empty where not known."""
+    layers: dict[str, dict[str, int]] = {}
+    """Of an engine: for each precision, how many convolutions and matrix products and how many other layers."""
     startup: Startup | None = None
     latency: Latency | None = None
     conditions: Conditions | None = None
@@ -177,7 +190,7 @@ class Run(Record):
     resumed: list[str] = []
     """When it was taken up again after an interruption."""
     environment: Environment
-    models: list[Model]
+    models: list[Model] = Field(min_length=1)
     baseline: Baseline | None
     """None only where `--baseline measured` found no torch/fp32 row to be it."""
     dataset: Dataset | None

@@ -9,13 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 from rtbench.images.cache_entries import Entry
+from rtbench.report.visible import visible
 
 
 def render_entries(entries: Sequence[Entry]) -> Table:
     table = Table(box=None, pad_edge=False)
     for header in ("entry", "images", "source", "recipe", "MiB", "last used"):
         table.add_column(header, overflow="fold", justify="right" if header in ("images", "MiB") else "left")
-    for entry in entries:
+    for entry in visible(entries):
         table.add_row(
             entry.path.name,
             f"{entry.images}" + ("" if entry.finished else " (unfinished)"),

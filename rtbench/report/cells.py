@@ -7,7 +7,7 @@ from rtbench.records import Interval
 from rtbench.records.measurement import Comparison, MlPerf
 from rtbench.records.run import Row, Run
 from rtbench.report.losses import accuracy_notes
-from rtbench.review.builds import build_spreads
+from rtbench.review.builds import build_spreads, fastest_on_device
 from rtbench.scores.baselines import is_torch_fp32
 from rtbench.stats import LEAST_PROCESSES
 
@@ -77,7 +77,7 @@ def notes(run: Run) -> list[str]:
     """What a reader must know to believe the table, most important first."""
     lines = [f"{row.id}: {warning}" for row in run.rows for warning in _warnings(row)]
     lines += comparison_notes(run)
-    lines += [str(spread) for spread in build_spreads(run.rows)]
+    lines += [*map(str, build_spreads(run.rows)), *fastest_on_device(run.rows)]
     lines += [_mlperf_note(row.id, row.mlperf) for row in run.rows if row.mlperf]
     if not run.complete:
         lines.append("This run was interrupted; it has what was measured until then.")
@@ -87,9 +87,10 @@ def notes(run: Run) -> list[str]:
     if run.baseline:
         lines.append(_baseline_note(run))
     lines += _size_notes(run)
-    lines += [_model_note(run, index) for index in range(len(run.models))]
+    for index, model in enumerate(run.models):
+        lines += [_model_note(run, index), *(f"Model {model.name}: {choice}." for choice in model.choices)]
     if run.dataset:
-        lines.append(_dataset_note(run))
+        lines += [_dataset_note(run), *(f"Images: {choice}." for choice in run.dataset.choices)]
     lines.append(_environment_note(run))
     return lines
 
@@ -171,9 +172,10 @@ def _size_notes(run: Run) -> list[str]:
 def _model_note(run: Run, index: int) -> str:
     model = run.models[index]
     recipe = model.preprocessing
+    grey = " of one channel" if recipe.colour_order == "grey" else ""
     note = (
         f"Model {model.name}: {model.arch or 'architecture not known'}, {model.classes} classes, input"
-        f" {recipe.input_size} from resize {recipe.resize} {recipe.interpolation} ({recipe.source})."
+        f" {recipe.size_text}{grey} from resize {recipe.resize} {recipe.interpolation} ({recipe.source})."
     )
     if model.random_weights:
         note += " Its weights are random: speed and size mean something, accuracy and fidelity do not."

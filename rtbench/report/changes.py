@@ -10,6 +10,7 @@ from rich.text import Text
 from rtbench.report.cells import NOTHING
 from rtbench.report.lines import aligned
 from rtbench.report.markdown import code, escaped
+from rtbench.report.visible import visible
 from rtbench.review.diff import FIGURES, UNITS, Change, Diff, Figure, RowChange
 from rtbench.review.gate import Decision, Gate
 
@@ -21,6 +22,7 @@ FORMS = {"latency": ("{:#.4g} ms", 1.0), "accuracy": ("{:.2f} %", 100.0), "size"
 
 def render_diff(diff: Diff, gate: Gate | None = None) -> Group:
     """Each row's name and under it a line a figure, which fits 80 columns whatever the name; then the gate."""
+    diff = visible(diff)
     compared = [(row, figure, change) for row in diff.rows for figure, change in _figures(row)]
     header, *lines = aligned([HEADERS, *(_cells(figure, change) for _, figure, change in compared)], RIGHT)
     shown = [Text(header, style="bold")]
@@ -35,11 +37,13 @@ def render_diff(diff: Diff, gate: Gate | None = None) -> Group:
 
 
 def render_gate(gate: Gate) -> Group:
+    gate = visible(gate)
     style = "bold green" if gate.verdict == "PASS" else "bold red"
     return Group(Text(f"Gate: {gate.verdict}", style=style), *(Text(line) for line in gate_lines(gate)))
 
 
 def render_diff_markdown(diff: Diff, gate: Gate | None = None) -> str:
+    diff, gate = visible(diff), visible(gate)
     lines = [f"| row | {' | '.join(HEADERS)} |", "|---|---|---:|---:|---:|---|---|"]
     for row in diff.rows:
         for figure, change in _figures(row):

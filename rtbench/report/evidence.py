@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rtbench.measure.rounds import Block
 from rtbench.records.run import Row, Run
 from rtbench.runs.predictions import Prediction, read_predictions
+from rtbench.runs.reading import is_folder
 from rtbench.runs.samples import read_blocks
 from rtbench.scores.baselines import is_torch_fp32
 
@@ -42,9 +43,9 @@ class Flips:
 
 def read_evidence(path: Path, run: Run) -> Evidence:
     """What lies in the run directory at `path`, or beside a `result.json`."""
-    folder = path if path.is_dir() else path.parent
-    predictions = {row.id: found for row in run.rows if (found := read_predictions(folder, row.id))}
-    return Evidence(read_blocks(folder), predictions)
+    folder = path if is_folder(path) else path.parent
+    predictions = read_predictions(folder, [row.id for row in run.rows])
+    return Evidence(read_blocks(folder), {row: found for row, found in predictions.items() if found})
 
 
 def samples_ms(blocks: Sequence[Block]) -> NDArray[np.float64]:
@@ -63,7 +64,7 @@ def flips(run: Run, row: Row, evidence: Evidence) -> list[Flips]:
         if after.file not in before:
             continue
         was, now = before[after.file].classes[0], after.classes[0]
-        kind = "same" if was == now else "lost" if was == after.label else "gained" if now == after.label else "other"
+        kind = "same" if was == now else "lost" if was in after.labels else "gained" if now in after.labels else "other"
         counts.setdefault(_class_name(after), Counter())[kind] += 1
     found = [
         Flips(name, count.total(), count["lost"], count["gained"], count["other"])
@@ -75,4 +76,4 @@ def flips(run: Run, row: Row, evidence: Evidence) -> list[Flips]:
 
 def _class_name(prediction: Prediction) -> str:
     folder, slash, _ = prediction.file.replace("\\", "/").rpartition("/")
-    return folder if slash else str(prediction.label)
+    return folder if slash else str(prediction.labels[0])

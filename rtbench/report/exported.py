@@ -9,8 +9,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from rtbench.export.tensorrt_library import caution
 from rtbench.records.model import Artifact, EngineBuild, Model
-from rtbench.terms import Format, Precision
+from rtbench.report.visible import visible
+from rtbench.terms import Precision
 
 HEADERS = ("artifact", "MiB", "status", "agree %", "error", "file")
 
@@ -19,17 +21,20 @@ def render_exported(
     model: Model,
     folder: Path,
     artifacts: Sequence[Artifact],
-    failures: Mapping[tuple[Format, Precision], str],
-    unavailable: Mapping[tuple[Format, Precision], str],
+    failures: Mapping[tuple[str, Precision], str],
+    unavailable: Mapping[tuple[str, Precision], str],
 ) -> Group:
     """A line for each artifact with how it compares with the model; `error` is relative to the spread of
     the model's own outputs."""
+    model, folder, artifacts = visible(model), visible(folder), visible(artifacts)
+    failures, unavailable = visible(failures), visible(unavailable)
     table = Table(title=f"{model.name} in {folder}", title_justify="left", box=None, pad_edge=False)
     for header in HEADERS:
         table.add_column(header, justify="right" if header in ("MiB", "agree %", "error") else "left", no_wrap=True)
     remarks = []
     for artifact in artifacts:
-        name, check = f"{artifact.format}/{artifact.precision}", artifact.check
+        label = artifact.build.recipe.label if artifact.build else artifact.format
+        name, check = f"{label}/{artifact.precision}", artifact.check
         fidelity = check.fidelity if check else None
         status = check.status if check else "built, not run" if artifact.build else "the model itself"
         table.add_row(
@@ -43,6 +48,7 @@ def render_exported(
         )
         if artifact.build:
             remarks.append(f"{name}: {_built(artifact.build)}")
+            remarks += [f"{name}: {said}" for said in [caution(artifact.build)] if said]
         if artifact.kept_fp32:
             remarks.append(
                 f"{name}: kept in FP32, since values pass the range of FP16: {', '.join(artifact.kept_fp32)}"
@@ -71,12 +77,15 @@ def _built(build: EngineBuild) -> str:
 def _spreads(artifacts: Sequence[Artifact]) -> list[str]:
     """How far repeated builds from one recipe differ in size."""
     lines = []
-    for precision in ("fp16", "int8"):
-        sizes = [each.size_bytes for each in artifacts if each.build and each.precision == precision]
+    groups: dict[str, list[int]] = {}
+    for each in artifacts:
+        if each.build:
+            groups.setdefault(f"{each.build.recipe.label}/{each.precision}", []).append(each.size_bytes)
+    for name, sizes in groups.items():
         if len(sizes) > 1:
             spread = (max(sizes) - min(sizes)) / min(sizes)
             lines.append(
-                f"engine/{precision}: {len(sizes)} builds of {min(sizes) / 2**20:.2f} to {max(sizes) / 2**20:.2f} MiB"
+                f"{name}: {len(sizes)} builds of {min(sizes) / 2**20:.2f} to {max(sizes) / 2**20:.2f} MiB"
                 f" (spread {spread:.2%})"
             )
     return lines

@@ -10,9 +10,11 @@ from rich.text import Text
 
 from rtbench.compare.doctor import Finding
 from rtbench.records.run import Environment
+from rtbench.report.visible import visible
 
 
 def render_findings(findings: Sequence[Finding], environment: Environment) -> Group:
+    findings, environment = visible(findings), visible(environment)
     table = Table(box=None, pad_edge=False)
     for header in ("runtime", "state", "what was found", "what would mend it"):
         table.add_column(header, overflow="fold")
@@ -20,6 +22,7 @@ def render_findings(findings: Sequence[Finding], environment: Environment) -> Gr
         state = Text("OK", style="green") if finding.ok else Text("unavailable", style="yellow")
         table.add_row(Text(finding.runtime), state, Text(finding.detail), Text(finding.remedy))
     gpu = environment.gpu
-    machine = f"{environment.cpu}, {environment.cores} cores, {environment.memory_mib / 1024:.0f} GiB"
+    memory = f"{environment.memory_mib / 1024:.0f} GiB" if environment.memory_mib else "memory not known"
+    machine = f"{environment.cpu}, {environment.cores} cores, {memory}"
     found = f"{gpu.name}, compute capability {gpu.compute_capability}, driver {gpu.driver}" if gpu else "no NVIDIA GPU"
     return Group(Text(f"{machine}; {found}; Python {environment.python}"), table)

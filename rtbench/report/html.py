@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from rtbench.errors import one_line
 from rtbench.records.run import Row, Run
 from rtbench.report import charts, latency_charts
 from rtbench.report.cells import NOTHING, agreement, notes
@@ -130,7 +131,12 @@ def render_page(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    library = javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+    try:
+        library = javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of Rust, and no Exception
+            raise
+        raise OSError(None, f"the library of charts cannot be loaded ({one_line(str(error))})") from error
     return environment.get_template(template).render(library=library, **values)
 
 

@@ -12,8 +12,9 @@ from rtbench.records.run import Run
 from rtbench.report.encodings import ACCENT, BAD, INK, Spec, by_runtime, milliseconds, tooltip_of
 from rtbench.report.evidence import QUANTILES, Evidence, samples_ms
 
-SHOWN_SAMPLES = 400
-"""Of each row in the chart over time, evenly spread; the line of medians rests on all."""
+SHOWN_SAMPLES, SHOWN_MEDIANS = 400, 400
+"""Of each row in the chart over time, evenly spread; the line of medians rests on all samples, of neighbouring rounds
+together where there are more rounds."""
 BINS = 40
 
 
@@ -79,7 +80,7 @@ def histogram(blocks: Sequence[Block]) -> Spec:
 
 
 def time_chart(blocks: Sequence[Block], origin_ns: int) -> Spec:
-    """One row's samples over the time of the run, with each round's median; far outliers lie on the edge."""
+    """One row's samples over the time of the run, with the medians of rounds; far outliers lie on the edge."""
     starts = np.concatenate([block.starts_ns for block in blocks])
     samples = samples_ms(blocks)
     top = float(np.percentile(samples, 98)) * 1.15
@@ -92,12 +93,14 @@ def time_chart(blocks: Sequence[Block], origin_ns: int) -> Spec:
         }
         for index in chosen
     ]
+    together = -(-len(blocks) // SHOWN_MEDIANS)
+    groups = [blocks[first : first + together] for first in range(0, len(blocks), together)]
     medians = [
         {
-            "second": round((int(block.starts_ns[0]) - origin_ns) / 1e9, 3),
-            "median_ms": float(np.median(block.durations_ns)) / 1e6,
+            "second": round((int(group[0].starts_ns[0]) - origin_ns) / 1e9, 3),
+            "median_ms": float(np.median(np.concatenate([block.durations_ns for block in group]))) / 1e6,
         }
-        for block in blocks
+        for group in groups
     ]
     x = {"field": "second", "type": "quantitative", "title": "seconds into the measuring", "axis": {"tickCount": 6}}
     y = {

@@ -7,6 +7,7 @@ import shlex
 
 from rtbench.records.run import Row, Run
 from rtbench.report.cells import cells, notes
+from rtbench.report.visible import visible
 from rtbench.scores.recommendation import recommendation, rule
 
 HEADERS = (
@@ -18,6 +19,7 @@ INSTEAD = {"<": "&lt;", "#": "#<!-- -->"}  # the latter would become a link to a
 
 
 def render_markdown(run: Run) -> str:
+    run = visible(run)
     lines = [
         f"### rtbench: {escaped(', '.join(model.name for model in run.models))}",
         "",
@@ -62,14 +64,14 @@ def _below(run: Run) -> list[str]:
 
 def escaped(text: str) -> str:
     """Text that stands in a Markdown table or list as it is."""
-    return SPECIAL.sub(lambda found: INSTEAD.get(found[0], "\\" + found[0]), text).replace("\n", " ")
+    return SPECIAL.sub(lambda found: INSTEAD.get(found[0], "\\" + found[0]), text)
 
 
 def code(text: str) -> str:
     """A code span for a table; `torch/fp32#2` outside of one would become a link to an issue."""
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
     space = " " if "`" in text else ""
-    return f"{fence}{space}{text}{space}{fence}".replace("|", "\\|").replace("\n", " ")
+    return f"{fence}{space}{text}{space}{fence}".replace("|", "\\|")
 
 
 def code_block(text: str) -> str:

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from rtbench.records.run import Run
 from rtbench.report.cells import HEADERS, SPARED, cells, notes, reasons
+from rtbench.report.visible import visible
 from rtbench.runtimes import misplaced
 from rtbench.scores.recommendation import recommendation
 
@@ -34,7 +35,7 @@ class RunTable:
         for row, record in zip(rows, self._run.rows, strict=True):
             row["row"] = ("> " if record.id == recommendation(self._run).row else "") + row["row"]
         needs = {
-            header: max(*map(len, _heading(header).split("\n")), *(len(row[header]) for row in rows))
+            header: max([*map(len, _heading(header).split("\n")), *(len(row[header]) for row in rows)])
             for header in HEADERS
         }
         shown = list(HEADERS)
@@ -63,4 +64,4 @@ def _heading(header: str) -> str:
 
 def render_table(run: Run) -> RunTable:
     """The table of rows and under it the notes, to be printed by rich."""
-    return RunTable(run)
+    return RunTable(visible(run))

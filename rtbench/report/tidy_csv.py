@@ -7,6 +7,7 @@ import io
 from typing import Any
 
 from rtbench.records.run import Run
+from rtbench.report.visible import visible
 from rtbench.scores.recommendation import recommendation
 
 COLUMNS = {
@@ -71,16 +72,25 @@ COLUMNS = {
 }
 
 
+FORMULA = ("=", "+", "-", "@")
+
+
 def render_csv(run: Run) -> str:
     """Fractions stay fractions; what was not measured is an empty field."""
+    run = visible(run)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     shipped = recommendation(run).row
     for row in run.rows:
         record = row.model_dump() | {"recommended": row.id == shipped}
-        writer.writerow([figure_at(record, path) for path in COLUMNS.values()])
+        writer.writerow([_inert(figure_at(record, path)) for path in COLUMNS.values()])
     return text.getvalue()
+
+
+def _inert(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula, after an apostrophe, which it takes for a text."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def figure_at(record: Any, path: str) -> Any:

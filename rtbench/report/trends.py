@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Group
-from rich.text import Text
-
 from rtbench.report.cells import NOTHING
 from rtbench.report.encodings import Spec
 from rtbench.report.html import render_page
-from rtbench.report.lines import aligned
+from rtbench.report.lines import Lines, aligned
+from rtbench.report.visible import visible
 from rtbench.review.diff import UNITS, Figure
 from rtbench.review.history import History, Point
 
@@ -25,18 +23,19 @@ HEADERS = ("row", "p50 ms", "top-1 %", "MiB", "changed")
 RIGHT = (False, True, True, True, False)
 
 
-def render_history(history: History) -> Group:
+def render_history(history: History) -> Lines:
     """Each run's time and name, and under it a line a row."""
+    history = visible(history)
     cells = [(_name(point), *_figures(point), _changes(point)) for point in history.points]
     header, *lines = aligned([HEADERS, *cells], RIGHT)
-    shown = [Text(header, style="bold")]
+    shown = [(header, "bold")]
     run = None
     for point, line in zip(history.points, lines, strict=True):
         if point.run != run:
-            shown.append(Text(f"{_time(point)} {point.run}"))
+            shown.append((f"{_time(point)} {point.run}", ""))
             run = point.run
-        shown.append(Text(line, style="red" if False in point.better.values() else "green" if point.better else ""))
-    return Group(*shown)
+        shown.append((line, "red" if False in point.better.values() else "green" if point.better else ""))
+    return Lines(shown)
 
 
 def _name(point: Point) -> str:

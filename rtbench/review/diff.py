@@ -7,20 +7,19 @@ from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Literal
 
-import numpy as np
-
-from rtbench.measure.rounds import Block
 from rtbench.records import Interval, Record
 from rtbench.records.run import Against, Row
 from rtbench.review.sides import Side, other_machine
-from rtbench.review.spread import Parts, median_change
-from rtbench.stats import LEAST_PROCESSES, paired_change
+from rtbench.review.spread import median_change
+from rtbench.stats import paired_change
 
 Verdict = Literal["better", "worse", "no difference shown", "not comparable"]
 Figure = Literal["latency", "accuracy", "size"]
 FIGURES: tuple[Figure, ...] = ("latency", "accuracy", "size")
 UNITS: dict[Figure, str] = {"latency": "%", "accuracy": "pp", "size": "%"}
 """Of changes and budgets."""
+UNBOUNDED = 700.0
+"""The logarithm past which a change is too large to be written as a number."""
 VALUE_UNITS: dict[Figure, str] = {"latency": "ms", "accuracy": "fraction", "size": "bytes"}
 SCHEMA_VERSION: Literal[2] = 2
 
@@ -61,14 +60,6 @@ class Diff(Record):
     """Whether the artifacts of `before` were timed again in the rounds of `after`."""
     rows: list[RowChange]
     notes: list[str]
-
-
-def _parts(blocks: Sequence[Block]) -> Parts:
-    """Milliseconds by process or where there are few by round."""
-    processes = sorted({block.process for block in blocks})
-    if len(processes) < LEAST_PROCESSES:
-        return [block.ms for block in blocks]
-    return [np.concatenate([block.ms for block in blocks if block.process == each]) for each in processes]
 
 
 def diff(before: Side, after: Side) -> Diff:
@@ -123,8 +114,8 @@ def _latency(row_id: str, before: Side, after: Side, comparisons: int) -> Change
         reason = "the raw samples are missing"
     if reason:
         return _not_comparable(recorded, reason)
-    first, second, error = median_change(*([_parts(run) for run in side] for side in sides))
-    low, high = (math.expm1(end) for end in _interval(second - first, error))
+    first, second, error = median_change(*sides)
+    low, high = (math.expm1(min(end, UNBOUNDED)) for end in _interval(second - first, error))
     shown = not _contains_zero(_interval(second - first, error, comparisons))
     return _judged((math.exp(first), math.exp(second)), math.expm1(second - first), (low, high), shown)
 
@@ -150,15 +141,16 @@ def _accuracy(row_id: str, before: Side, after: Side, comparisons: int) -> Chang
         reason = "not measured in both"
     if not reason and (not datasets[0] or not datasets[1] or datasets[0].fingerprint != datasets[1].fingerprint):
         reason = "other images"
-    answers = before.predictions.get(row_id), after.predictions.get(row_id)
-    if not reason and not (answers[0] and answers[1] and len(answers[0]) == len(answers[1])):
+    old_right, new_right = (side.right.get(row_id, {}) for side in (before, after))
+    if not reason and not (old_right and new_right and len(old_right) == len(new_right)):
         reason = "the predictions are missing"
-    if reason or not answers[0] or not answers[1]:
+    elif not reason and old_right.keys() != new_right.keys():
+        reason = "the predictions are of other images"
+    if reason:
         return _not_comparable(top1, reason)
-    right = {each.file: each.classes[0] == each.label for each in answers[0]}
-    lost = sum(right[each.file] and each.classes[0] != each.label for each in answers[1])
-    gained = sum(not right[each.file] and each.classes[0] == each.label for each in answers[1])
-    images = len(answers[1])
+    changed = [was for file, was in old_right.items() if was != new_right[file]]
+    lost, images = sum(changed), len(new_right)
+    gained = len(changed) - lost
     centre, error = paired_change(gained, lost, images)
     shown = not _contains_zero(_interval(centre, error, comparisons))
     return _judged(top1, (gained - lost) / images, _interval(centre, error), shown, more_is_better=True)

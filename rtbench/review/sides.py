@@ -6,12 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from rtbench.errors import UsageError
 from rtbench.measure.rounds import Block
 from rtbench.records.run import Row, Run
-from rtbench.runs.predictions import Prediction, read_predictions
+from rtbench.review.spread import Estimate, Parts, log_median
+from rtbench.runs.predictions import read_right
+from rtbench.runs.reading import exists, is_folder
 from rtbench.runs.result import RESULT, read_run
 from rtbench.runs.samples import read_blocks
+from rtbench.stats import LEAST_PROCESSES
 
 
 @dataclass(frozen=True)
@@ -20,8 +25,10 @@ class Side:
 
     path: Path
     runs: Sequence[Run]
-    blocks: Sequence[Mapping[str, Sequence[Block]]]
-    predictions: Mapping[str, Sequence[Prediction]]
+    medians: Sequence[Mapping[str, Estimate]]
+    """By run and row, of the raw samples."""
+    right: Mapping[str, Mapping[str, bool]]
+    """By row and image of the last run, whether it was answered rightly."""
 
     @property
     def run(self) -> Run:
@@ -30,28 +37,45 @@ class Side:
     def row(self, row_id: str) -> Row | None:
         return next((row for row in self.run.rows if row.id == row_id), None)
 
-    def measured(self, row_id: str) -> list[Sequence[Block]]:
-        """The row's blocks in each run in which it ended well."""
+    def measured(self, row_id: str) -> list[Estimate]:
+        """The row's median in each run in which it ended well."""
         return [
-            blocks[row_id]
-            for run, blocks in zip(self.runs, self.blocks, strict=True)
-            if row_id in blocks and any(row.id == row_id and row.status == "ok" for row in run.rows)
+            medians[row_id]
+            for run, medians in zip(self.runs, self.medians, strict=True)
+            if row_id in medians and any(row.id == row_id and row.status == "ok" for row in run.rows)
         ]
 
 
 def read_side(path: Path) -> Side:
     """A run directory, or a folder of them that are repeats of one another."""
     folders = [path]
-    if path.is_dir() and not (path / RESULT).exists():
+    if is_folder(path) and not exists(path / RESULT):
         folders = sorted((found.parent for found in path.glob(f"*/{RESULT}")), key=lambda each: each.name) or [path]
     runs = [read_run(folder) for folder in folders]
     for folder, run in zip(folders, runs, strict=True):
         reason = other_machine(runs[-1], run)
         if reason:
             raise UsageError(f"the runs in {path} are no repeats: {folder.name} has {reason}", "name one run")
-    homes = [folder if folder.is_dir() else folder.parent for folder in folders]
-    predictions = {row.id: read_predictions(homes[-1], row.id) for row in runs[-1].rows}
-    return Side(path, runs, [read_blocks(home) for home in homes], predictions)
+    homes = [folder if is_folder(folder) else folder.parent for folder in folders]
+    right = read_right(homes[-1], [row.id for row in runs[-1].rows])
+    return Side(path, runs, [_read_medians(home) for home in homes], right)
+
+
+def _read_medians(folder: Path) -> dict[str, Estimate]:
+    return {row: log_median(_parts(blocks)) for row, blocks in read_blocks(folder).items() if blocks}
+
+
+def _parts(blocks: Sequence[Block]) -> Parts:
+    """Milliseconds by process or where there are few by round."""
+    sizes, processes = (
+        np.array(each) for each in zip(*((len(b.durations_ns), b.process) for b in blocks), strict=True)
+    )
+    ms = np.concatenate([block.durations_ns for block in blocks]) / 1e6
+    names = np.unique(processes)
+    if len(names) < LEAST_PROCESSES:
+        return np.split(ms, np.cumsum(sizes)[:-1])
+    each = np.repeat(processes, sizes)
+    return [ms[each == name] for name in names]
 
 
 def other_machine(before: Run, after: Run) -> str | None:

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rtbench.stats import student
+from rtbench.stats import medians, student
 
 Floats = NDArray[np.float64]
 Parts = Sequence[Floats]
 """A run's milliseconds in independent parts: its processes, or its rounds where there are few processes."""
+Estimate = tuple[float, float]
+"""The logarithm of a median latency, and its variance."""
 
 STATISTICS = "5"
 """Counted up when the verdicts of a diff change, so that none kept from before is taken for a new one."""
@@ -21,19 +23,18 @@ hour 2 % was measured on a virtual machine; between days its host, its clock and
 NORMAL = 1.96
 
 
-def median_change(before: Sequence[Parts], after: Sequence[Parts]) -> tuple[float, float, float]:
+def median_change(before: Sequence[Estimate], after: Sequence[Estimate]) -> tuple[float, float, float]:
     """The logarithms of median latency before and after, and the standard error of their difference.
 
-    `before` and `after`: one or more runs of the same thing. Runs differ by more than their parts do, so each run has
-    the error of its parts and BETWEEN_RUNS; where repeated runs differ by more, that is taken instead.
+    `before` and `after`: the `log_median` of one or more runs of the same thing. Runs differ by more than their parts
+    do, so each run has the error of its parts and BETWEEN_RUNS; where repeated runs differ by more, that is taken
+    instead.
     """
-    (first, first_variance), (second, second_variance) = (
-        _over_runs([_log_median(parts) for parts in runs]) for runs in (before, after)
-    )
+    (first, first_variance), (second, second_variance) = _over_runs(before), _over_runs(after)
     return first, second, float(np.sqrt(first_variance + second_variance))
 
 
-def _over_runs(estimates: Sequence[tuple[float, float]]) -> tuple[float, float]:
+def _over_runs(estimates: Sequence[Estimate]) -> Estimate:
     """The mean of the runs' centres, and its variance."""
     count = len(estimates)
     centres = [centre for centre, _ in estimates]
@@ -42,10 +43,10 @@ def _over_runs(estimates: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return sum(centres) / count, max(assumed, seen)
 
 
-def _log_median(parts: Parts) -> tuple[float, float]:
-    """Of one run, with its variance."""
+def log_median(parts: Parts) -> Estimate:
+    """Of one run."""
     count = len(parts)
-    within = float(np.var(np.log([np.median(part) for part in parts]), ddof=1)) / count if count > 1 else 0.0
+    within = float(np.var(np.log(medians(parts)), ddof=1)) / count if count > 1 else 0.0
     return float(np.log(np.median(np.concatenate(parts)))), within * _wider(count) + BETWEEN_RUNS**2
 
 

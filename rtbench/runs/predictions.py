@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import operator
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rtbench.measure.accuracy import Predictions
-from rtbench.runs.csv_lines import file_name, whole_lines
+from rtbench.runs.csv_lines import Table, read_columns, read_table, row_file
+from rtbench.runs.reading import parsing
+
+PREDICTIONS = "predictions"
+Labels = tuple[int, ...]
+PLAIN = re.compile(r"[\w./+-]+")
+LEAST_COLUMNS = ("file", "label", "top1")
 
 
 def prediction_header(predictions: Predictions) -> str:
@@ -15,31 +23,67 @@ def prediction_header(predictions: Predictions) -> str:
     return ",".join(["file", "label", *ranks, "confidence"]) + "\n"
 
 
-def prediction_lines(names: Sequence[str], labels: Sequence[int], predictions: Predictions) -> str:
+def prediction_lines(names: Sequence[str], labels: Sequence[Labels], predictions: Predictions) -> str:
     classes, confidences = predictions.classes.tolist(), predictions.confidences.tolist()
     return "".join(
-        f"{quoted(name)},{label},{','.join(map(str, best))},{confidence:.9g}\n"
+        f"{quoted(name)},{'|'.join(map(str, label))},{','.join(map(str, best))},{confidence:.9g}\n"
         for name, label, best, confidence in zip(names, labels, classes, confidences, strict=True)
     )
 
 
 def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    """As a cell of CSV, between quotes where it needs them."""
+    return name if PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
 @dataclass(frozen=True)
 class Prediction:
     file: str
-    label: int
+    labels: Labels
+    """All that are right; it counts as of the first."""
     classes: tuple[int, ...]
     """With the largest output first; -1 where the output was not finite."""
 
 
-def read_predictions(path: Path, row: str) -> list[Prediction]:
-    """What a row answered for every labelled image; empty where it was not asked."""
-    return [
-        Prediction(
-            line["file"], int(line["label"]), tuple(int(line[key]) for key in line if key and key.startswith("top"))
-        )
-        for line in whole_lines(path / "predictions" / f"{file_name(row)}.csv")
-    ]
+def read_predictions(path: Path, rows: Sequence[str]) -> dict[str, list[Prediction]]:
+    """What the rows of a run, all of which are given, answered for every labelled image; empty where not asked."""
+    return {row: _read(row_file(path / PREDICTIONS, row, rows)) for row in rows}
+
+
+def read_right(path: Path, rows: Sequence[str]) -> dict[str, dict[str, bool]]:
+    """By row and the name of each labelled image, whether it was answered rightly, as `read_predictions`."""
+    return {row: _read_right(row_file(path / PREDICTIONS, row, rows)) for row in rows}
+
+
+def _read(path: Path) -> list[Prediction]:
+    table = read_table(path, LEAST_COLUMNS)
+    if not table.lines:
+        return []
+    file, label = _indexes(table, "file", "label")
+    ranks = [index for index, name in enumerate(table.columns) if name.startswith("top")]
+    with parsing(path):
+        return [
+            Prediction(line[file], _labels(line[label]), tuple(int(line[rank]) for rank in ranks))
+            for line in table.lines
+        ]
+
+
+def _read_right(path: Path) -> dict[str, bool]:
+    columns = read_columns(path, LEAST_COLUMNS)
+    if not columns:
+        return {}
+    files, labels, best = columns
+    with parsing(path):
+        for text in {*labels, *best}:
+            _labels(text)
+    if any("|" in text for text in labels):
+        return {file: top1 in text.split("|") for file, text, top1 in zip(files, labels, best, strict=True)}
+    return dict(zip(files, map(operator.eq, labels, best), strict=True))
+
+
+def _labels(text: str) -> Labels:
+    return tuple(int(each) for each in text.split("|"))
+
+
+def _indexes(table: Table, *names: str) -> list[int]:
+    return [table.columns.index(name) for name in names]

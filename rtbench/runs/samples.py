@@ -3,24 +3,33 @@ machine did meanwhile."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtbench.measure.conditions import GpuReading, Seen
 from rtbench.measure.rounds import Block, counted_blocks, last_attempts
+from rtbench.runs.columns import KEY, TIMES, read_columns
 from rtbench.runs.csv_lines import line_of, whole_lines
+from rtbench.runs.reading import parsing
 
 SAMPLES, CONDITIONS = "samples.csv", "conditions.csv"
-SAMPLE_COLUMNS = (
-    *("row", "round", "attempt", "process", "position"),
-    *("start_ns", "duration_ns", "device_ms", "disturbed"),
-)
+SAMPLE_COLUMNS = ("row", *KEY, *TIMES)
 SEEN = ("wall_s", "other_s", "waited_s", "stolen_s", "throttled_s", "cpu_mhz", "temperature_c")
-GPU_SEEN = ("gpu_sm_mhz", "gpu_temperature_c", "gpu_power_w", "gpu_slowdowns", "gpu_other_processes")
-CONDITION_COLUMNS = ("row", "round", "attempt", *SEEN, *GPU_SEEN)
+GPU_SEEN: dict[str, Callable[[str], Any]] = {
+    "sm_mhz": int,
+    "temperature_c": int,
+    "power_w": float,
+    "slowdowns": lambda text: frozenset(text.split(";")),
+    "other_processes": int,
+    "lead_mhz": int,
+    "chosen_clock": lambda text: text == "True",
+}
+"""What is seen of a GPU, and how each is read."""
+CONDITION_COLUMNS = ("row", "round", "attempt", *SEEN, *(f"gpu_{name}" for name in GPU_SEEN))
 
 
 def read_samples(path: Path) -> dict[str, list[NDArray[np.float64]]]:
@@ -29,65 +38,59 @@ def read_samples(path: Path) -> dict[str, list[NDArray[np.float64]]]:
 
 
 def read_blocks(path: Path) -> dict[str, list[Block]]:
-    """The same as blocks, which say in which process each was timed, and when.
+    """The same as blocks, which say in which process each was timed, and when, but not what the machine did meanwhile.
 
     Of a round that was repeated the last attempt, and no disturbed rounds where enough others are there.
     """
-    return counted_blocks(last_attempts(every_block(path)))
+    return counted_blocks(last_attempts(_blocks(path, {})))
 
 
 def every_block(path: Path) -> list[Block]:
-    """All blocks of a run directory in the order measured, disturbed ones too; none without the file."""
-    grouped: dict[tuple[str, int, int, int, int], list[dict[str, str]]] = {}
-    for line in whole_lines(path / SAMPLES):
-        # earlier versions had one process and one attempt, no device_ms, and did not say what was disturbed
-        numbers = (int(line.get(name) or 0) for name in ("round", "attempt", "process", "position"))
-        grouped.setdefault((line["row"], *numbers), []).append(line)  # type: ignore[arg-type]
-    seen = _read_seen(path)
+    """All blocks of a run directory in the order measured, disturbed ones too; none without the file.
+
+    UsageError where it is damaged.
+    """
+    with parsing(path / CONDITIONS):
+        return _blocks(path, _read_seen(path))
+
+
+def _blocks(path: Path, seen: Mapping[tuple[str, int, int], Seen]) -> list[Block]:
+    found = read_columns(path / SAMPLES)
+    ends = np.cumsum(found.sizes).tolist()
     return [
         Block(
             *key,
-            np.array([line["start_ns"] for line in lines], dtype=np.int64),
-            np.array([line["duration_ns"] for line in lines], dtype=np.int64),
-            np.array([line.get("device_ms") or "nan" for line in lines], dtype=np.float64),
+            found.starts_ns[start:end],
+            found.durations_ns[start:end],
+            found.device_ms[start:end],
             seen.get(key[:3]),
-            lines[0].get("disturbed") or "",
+            disturbed,
         )
-        for key, lines in grouped.items()
+        for key, disturbed, start, end in zip(found.keys, found.disturbed, [0, *ends], ends, strict=False)
     ]
 
 
 def _read_seen(path: Path) -> dict[tuple[str, int, int], Seen]:
     found = {}
-    for line in whole_lines(path / CONDITIONS):
-        numbers = {name: float(line[name]) for name in SEEN if line[name]}
+    for line in whole_lines(path / CONDITIONS, ("row", "round", "attempt", *SEEN)):
+        numbers = {name: float(line[name]) for name in SEEN if line[name] or name == "wall_s"}
         gpu = None
-        if line["gpu_sm_mhz"]:
-            gpu = GpuReading(
-                sm_mhz=int(line["gpu_sm_mhz"]),
-                temperature_c=int(line["gpu_temperature_c"]),
-                power_w=float(line["gpu_power_w"]),
-                slowdowns=frozenset(filter(None, line["gpu_slowdowns"].split(";"))),
-                other_processes=int(line["gpu_other_processes"]),
-            )
+        said = {name: kind(text) if (text := line.get(f"gpu_{name}")) else None for name, kind in GPU_SEEN.items()}
+        if any(value is not None for value in said.values()):
+            gpu = GpuReading(**said | {"slowdowns": said["slowdowns"] or frozenset()})
         found[line["row"], int(line["round"]), int(line["attempt"])] = Seen(**numbers, gpu=gpu)
     return found
 
 
 def sample_lines(blocks: Iterable[Block]) -> str:
-    return "".join(
-        line_of(
-            (
-                *(block.row, block.round, block.attempt, block.process, block.position, start, duration),
-                "" if np.isnan(on_device) else repr(on_device),
-                block.disturbed,
-            )
-        )
-        for block in blocks
-        for start, duration, on_device in zip(
-            block.starts_ns.tolist(), block.durations_ns.tolist(), block.device_ms.tolist(), strict=True
-        )
-    )
+    lines = []
+    for block in blocks:
+        head = line_of((block.row, block.round, block.attempt, block.process, block.position)).rstrip("\n")
+        last = line_of(("", block.disturbed))
+        on_device = ("" if each != each else repr(each) for each in block.device_ms.tolist())
+        times = zip(block.starts_ns.tolist(), block.durations_ns.tolist(), on_device, strict=True)
+        lines += [f"{head},{start},{duration},{ms}{last}" for start, duration, ms in times]
+    return "".join(lines)
 
 
 def condition_line(block: Block) -> str:
@@ -95,9 +98,9 @@ def condition_line(block: Block) -> str:
     if seen is None:
         return ""
     numbers = (getattr(seen, name) for name in SEEN)
-    on_gpu: tuple[object, ...] = ("",) * len(GPU_SEEN)
+    on_gpu = [""] * len(GPU_SEEN)
     if gpu:
-        slowdowns = ";".join(sorted(gpu.slowdowns))
-        on_gpu = (gpu.sm_mhz, gpu.temperature_c, gpu.power_w, slowdowns, gpu.other_processes)
+        said = vars(gpu) | {"slowdowns": ";".join(sorted(gpu.slowdowns))}
+        on_gpu = ["" if said[name] is None else str(said[name]) for name in GPU_SEEN]
     cells = ("" if each is None else f"{each:.6g}" for each in numbers)
     return line_of((block.row, block.round, block.attempt, *cells, *on_gpu))

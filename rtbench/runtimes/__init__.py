@@ -44,6 +44,8 @@ class SessionInfo(Record):
     settings: dict[str, str]
     placement: dict[str, dict[str, int]] = {}  # noqa: RUF012 - pydantic copies it
     """For each execution provider, how many nodes of which operator it was given."""
+    layers: dict[str, dict[str, int]] = {}  # noqa: RUF012 - pydantic copies it
+    """For each precision, how many of an engine's layers run in it: convolutions and matrix products, and others."""
     scripted: bool = False
     """Whether runs are timed by a script instead of the host's clock: then nothing on the machine disturbs them."""
     warnings: tuple[str, ...] = ()
@@ -51,7 +53,7 @@ class SessionInfo(Record):
 
 
 class Session(Protocol):
-    """One artifact, loaded. Batches live in host memory: float32 (N, 3, H, W) in, (N, classes) out.
+    """One artifact, loaded. Batches live in host memory: float32 (N, C, H, W) in, (N, classes) out.
 
     `bind` stages an input, `run` returns when the device is done, `fetch` gives the finished output of
     the last run. A session never times itself; `device_ms` is what the GPU's own clock says of the last
@@ -73,7 +75,11 @@ class RuntimeModule(Protocol):
     """What each module in this package offers."""
 
     @staticmethod
-    def open_session(artifact: Artifact, model: Model, device: str, threads: int, trust_pickle: bool) -> Session:
+    def ready(artifact: Artifact, device: str) -> None:
+        """Import all that `open_session` needs, so that none of it counts as loading."""
+
+    @staticmethod
+    def open_session(artifact: Artifact, model: Model, device: str, threads: int, trust_code: bool) -> Session:
         """Load an artifact; RuntimeUnavailable where this machine cannot, or not on this device."""
 
     @staticmethod
@@ -90,14 +96,20 @@ class Runtime:
     formats: frozenset[Format]
     precisions: tuple[Precision, ...]
     devices: tuple[str, ...]
+    made_of: Precision | None = None
+    """The precision of the artifacts that it takes, where it computes in another one itself."""
 
 
 _ALL: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 _TORCH: frozenset[Format] = frozenset({"state_dict", "torchscript", "pickle", "pt2"})
+QUANTISED: frozenset[Format] = frozenset({"torchscript", "pickle", "pt2"})
+"""Formats in which a network can be that PyTorch has quantised itself."""
 RUNTIMES = {
     runtime.name: runtime
     for runtime in (
         Runtime("torch", "rtbench.runtimes.torch", _TORCH, ("fp32",), ("cpu", "cuda")),
+        Runtime("torch+half", "rtbench.runtimes.torch_half", _TORCH - {"pt2"}, ("fp16",), ("cuda",), made_of="fp32"),
+        Runtime("torch+benchmark", "rtbench.runtimes.torch_benchmark", _TORCH, ("fp32",), ("cuda",)),
         Runtime("ort", "rtbench.runtimes.ort", frozenset({"onnx"}), _ALL, ("cpu", "cuda", "trt")),
         Runtime("trt", "rtbench.runtimes.trt", frozenset({"engine"}), ("fp16", "int8"), ("cuda",)),
         Runtime("fake", "rtbench.runtimes.fake", frozenset({"fake"}), _ALL, ("cpu",)),
@@ -117,7 +129,8 @@ class RuntimeChoice:
         """Whether it runs artifacts of this kind; what TensorRT runs in INT8 is quantised in its own way."""
         if self.runtime.name == "ort" and precision == "int8":
             return kind == ("onnx_trt" if self.device == "trt" else "onnx")
-        return kind in self.runtime.formats and precision in self.runtime.precisions
+        quantised = self.runtime.name == "torch" and precision == "int8" and kind in QUANTISED
+        return kind in self.runtime.formats and (precision in self.runtime.precisions or quantised)
 
 
 def choose(written: str, *, gpu: bool) -> RuntimeChoice:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from rtbench import nvidia
 from rtbench.errors import DeviceFailed, RtbenchError, RuntimeUnavailable
 
 try:
@@ -23,6 +24,9 @@ except ModuleNotFoundError as error:
 except ImportError as error:
     if "libcuda.so" in str(error):
         message, remedy = "there is no NVIDIA driver", "install it, or run in the container with --gpus all"
+    elif "undefined symbol: cu" in str(error):
+        message = "the NVIDIA driver is older than the CUDA toolkit that pycuda was built with"
+        remedy = "install a newer driver, or pip install pycuda again with a toolkit that is not newer"
     else:
         message, remedy = "pycuda cannot be loaded", "install what it lacks, or pip install pycuda again"
     raise RuntimeUnavailable(f"{message} ({error})", remedy) from error
@@ -66,6 +70,8 @@ class Device:
 
     def __init__(self) -> None:
         self._owned = ExitStack()
+        if cuda.get_driver_version() < 1000 * cuda.get_version()[0]:
+            nvidia.require_cuda(str(cuda.get_version()[0]), "pycuda")
         try:
             cuda.init()
             device = cuda.Device(0)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rtbench.artifacts import write_text
 from rtbench.errors import DeviceFailed, InvalidOutput, RuntimeUnavailable
 from rtbench.export import tensorrt_library
-from rtbench.export.build import Log
+from rtbench.export.build import Log, start
 from rtbench.records.model import EngineBuild
 from rtbench.runtimes import Clock, SessionInfo
 from rtbench.runtimes.cuda import Device, Error, Graph, explain
+from rtbench.runtimes.layers import count_layers, out_of_precision
+from rtbench.terms import Precision
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -45,12 +49,24 @@ class EngineSession:
                 "recipe": build.recipe.name,
                 "cuda_graph": "on" if self._wants_graph else "off",
             },
+            **self._inspect(Path(path), build.recipe.precision),
         )
+
+    def _inspect(self, path: Path, precision: Precision) -> dict[str, Any]:
+        """What the engine is made of, counted, and kept beside it where that can be written to."""
+        inspector = self._engine.create_engine_inspector()
+        inspector.execution_context = self._context  # which has the shapes
+        information = str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+        with suppress(OSError):
+            write_text(path.with_suffix(".layers.json"), information)
+        others = out_of_precision(information, precision)
+        warning = f"{len(others)} convolutions or matrix products do not run in {precision}: {', '.join(others)}"
+        return {"layers": count_layers(information), "warnings": (warning,) if others else ()}
 
     def _load(self, path: str) -> None:
         """Everything of TensorRT's is an attribute from the start: a local would live on in a traceback."""
         self._gpu.own(self._forget)
-        self._runtime = trt.Runtime(self._log)
+        self._runtime = start(trt.Runtime, self._log)
         self._runtime.engine_host_code_allowed = False
         self._engine = self._runtime.deserialize_cuda_engine(Path(path).read_bytes())
         if self._engine is None:
@@ -79,7 +95,7 @@ class EngineSession:
         largest = tuple(shape[axis] for axis in range(len(shape)))
         self._set_shape(largest)
         self._input, self._output = (
-            self._gpu.buffer(shape, trt.nptype(self._engine.get_tensor_dtype(name)))  # type: ignore[no-untyped-call]
+            self._gpu.buffer(shape, trt.nptype(self._engine.get_tensor_dtype(name)))
             for name, shape in ((self._source, largest), (self._result, self._output_shape()))
         )
         for name, buffer in ((self._source, self._input), (self._result, self._output)):

@@ -25,10 +25,13 @@ class FakeSession:
         self._durations = cycle([round(1e6 * duration) for duration in script.latency_ms])
         self._now = 0
         self._runs = 0
+        self._awake_at = 0.0
+        if script.sleep:
+            signal.signal(signal.SIGCONT, self._resumed)
         self._noise = np.random.Generator(np.random.PCG64(11))
         self.scripted_clock: Clock | None = (lambda: self._now) if script.latency_ms else None
         scripted = bool(script.latency_ms)
-        self.info = SessionInfo(provider=f"rtbench {__version__}", device="cpu", settings={}, scripted=scripted)
+        self.info = SessionInfo(provider=f"rtbench {__version__}", device=script.device, settings={}, scripted=scripted)
         self._misbehave("open")
 
     def bind(self, batch: NDArray[np.float32]) -> None:
@@ -38,7 +41,12 @@ class FakeSession:
         self._misbehave("run")
         self._runs += 1
         if self._script.latency_ms:
-            self._now += next(self._durations)
+            asleep = self._script.sleep if self._now < self._awake_at else None
+            self._now += round(next(self._durations) * (asleep.slower if asleep else 1))
+
+    def _resumed(self, *_: object) -> None:
+        assert self._script.sleep
+        self._awake_at = self._now + 1e6 * self._script.sleep.wakes_ms
 
     def fetch(self) -> NDArray[np.float32]:
         logits = self._script.logits(self._input)
@@ -79,7 +87,11 @@ class FakeSession:
                 pass
 
 
-def open_session(artifact: Artifact, model: Model, device: str, threads: int, trust_pickle: bool) -> FakeSession:  # noqa: ARG001
+def ready(artifact: Artifact, device: str) -> None:
+    pass
+
+
+def open_session(artifact: Artifact, model: Model, device: str, threads: int, trust_code: bool) -> FakeSession:  # noqa: ARG001
     return FakeSession(read_script(Path(artifact.path)))
 
 

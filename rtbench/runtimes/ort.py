@@ -4,59 +4,50 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
-import onnxruntime.capi.onnxruntime_pybind11_state as state
 from numpy.typing import NDArray
 
-from rtbench.errors import DeviceFailed, InvalidOutput, RuntimeUnavailable
+from rtbench.errors import InvalidOutput, RuntimeUnavailable
+from rtbench.onnx_file import INPUT_TYPES, channels_last
 from rtbench.records.model import Artifact, Model
-from rtbench.runtimes import Clock, SessionInfo, misplaced
-from rtbench.terms import Precision
+from rtbench.runtimes import Clock, SessionInfo, misplaced, ort_gpu
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "trt": "TensorrtExecutionProvider",
 }
-_KINDS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 class OrtSession:
     scripted_clock: Clock | None = None
 
-    def __init__(
-        self,
-        path: str,
-        device: str,
-        threads: int,
-        *,
-        optimise: bool = True,
-        without: Sequence[str] = (),
-        precision: Precision = "fp32",
-    ) -> None:
+    def __init__(self, artifact: Artifact, device: str, threads: int, *, optimise: bool = True) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        left_out = {"disabled_optimizers": ";".join(without)} if without and device == "cpu" else {}
+        left_out = {"disabled_optimizers": ";".join(artifact.without)} if artifact.without and device == "cpu" else {}
         for value in left_out.values():
             options.add_session_config_entry("optimization.disable_specified_optimizers", value)
-        self._session = _open(path, device, options, _provider_options(path, device, precision))
+        on_gpu = {} if device == "cpu" else ort_gpu.provider_options(artifact, device)
+        self._session = _open(artifact.path, device, options, on_gpu)
         source = self._session.get_inputs()[0]
         self._name = source.name
-        if source.type not in _KINDS:
+        if source.type not in INPUT_TYPES:
             raise InvalidOutput(f"its input is {source.type}, not a tensor of floats")
-        self._kind = _KINDS[source.type]
+        self._kind = np.dtype(INPUT_TYPES[source.type])
+        self._channels_last = channels_last(source.shape)
+        self._output_name = artifact.output or self._session.get_outputs()[0].name
         placement = _placement(self._session)
         self.info = SessionInfo(
             provider=f"{self._session.get_providers()[0]} (onnxruntime {onnxruntime.__version__})",
@@ -64,27 +55,37 @@ class OrtSession:
             settings={
                 "graph_optimization_level": options.graph_optimization_level.name,
                 "execution_mode": options.execution_mode.name,
+                "input": f"{self._kind} {'NHWC' if self._channels_last else 'NCHW'}",
             }
-            | left_out,
+            | left_out
+            | ort_gpu.recorded(self._session.get_provider_options()[PROVIDERS[device]]),
             placement=placement,
-            warnings=(*_stranded(placement, device), *_without_kernels(device, precision)),
+            warnings=(*_stranded(placement, device), *ort_gpu.without_kernels(device, artifact.precision)),
         )
-        self._bound = None if device == "cpu" else BoundMemory(self._session, "cuda")
+        self._bound = None if device == "cpu" else BoundMemory(self._session, "cuda", self._output_name)
 
     def bind(self, batch: NDArray[np.float32]) -> None:
-        batch = batch.astype(self._kind, copy=False)
+        batch = self._as_taken(batch)
         if self._bound:
-            with _translated():
+            with ort_gpu.translated():
                 self._bound.bind(batch)
         else:
             self._feeds = {self._name: batch}
 
+    def _as_taken(self, batch: NDArray[np.float32]) -> NDArray[Any]:
+        """The batch in the type and the layout of the graph's input; pixels are whole numbers."""
+        if self._kind == np.uint8:
+            batch = np.rint(batch)
+        if self._channels_last:
+            batch = batch.transpose(0, 2, 3, 1)
+        return np.ascontiguousarray(batch, dtype=self._kind)
+
     def run(self) -> None:
         if self._bound:
-            with _translated():
+            with ort_gpu.translated():
                 self._bound.run()
         else:
-            self._output = self._session.run(None, self._feeds)[0]
+            self._output = self._session.run([self._output_name], self._feeds)[0]
 
     def fetch(self) -> NDArray[np.float32]:
         fetched = self._bound.fetch() if self._bound else self._output
@@ -101,10 +102,10 @@ class OrtSession:
 class BoundMemory:
     """Input and output that stay on the device: one copy in, one copy out, and a wait in `run`."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, memory: str) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, memory: str, output: str) -> None:
         self._session, self._memory = session, memory
         self._binding = session.io_binding()
-        self._source, self._result = session.get_inputs()[0].name, session.get_outputs()[0].name
+        self._source, self._result = session.get_inputs()[0].name, output
         self._input: onnxruntime.OrtValue | None = None
 
     def bind(self, batch: NDArray[Any]) -> None:
@@ -123,8 +124,13 @@ class BoundMemory:
         return self._binding.copy_outputs_to_cpu()[0]
 
 
-def open_session(artifact: Artifact, model: Model, device: str, threads: int, trust_pickle: bool) -> OrtSession:  # noqa: ARG001
-    return OrtSession(artifact.path, device, threads, without=artifact.without, precision=artifact.precision)
+def ready(artifact: Artifact, device: str) -> None:  # noqa: ARG001
+    if device != "cpu":
+        ort_gpu.load_libraries(device)
+
+
+def open_session(artifact: Artifact, model: Model, device: str, threads: int, trust_code: bool) -> OrtSession:  # noqa: ARG001
+    return OrtSession(artifact, device, threads)
 
 
 def probe(device: str) -> str:
@@ -143,39 +149,6 @@ def probe(device: str) -> str:
     return f"onnxruntime {onnxruntime.__version__}, {session.get_providers()[0]}"
 
 
-def _provider_options(path: str, device: str, precision: Precision) -> dict[str, str]:
-    """For TensorRT inside ONNX Runtime: the precisions it may use, and its engines kept beside the artifact."""
-    if device != "trt":
-        return {}
-    cache = str(Path(path).parent / "ort-trt-cache")
-    return {
-        "trt_fp16_enable": str(precision != "fp32"),
-        "trt_int8_enable": str(precision == "int8"),
-        "trt_engine_cache_enable": "True",
-        "trt_engine_cache_path": cache,
-        "trt_timing_cache_enable": "True",
-        "trt_timing_cache_path": cache,
-    }
-
-
-def _without_kernels(device: str, precision: Precision) -> tuple[str, ...]:
-    if device == "cuda" and precision == "int8":
-        return ("CUDAExecutionProvider has no INT8 kernels: it dequantises and computes in FP32; use ort:trt or trt",)
-    return ()
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """What ONNX Runtime says of a GPU that broke off, as ours."""
-    try:
-        yield
-    except (state.Fail, state.RuntimeException, state.EPFail) as error:
-        first = str(error).strip().splitlines()[0]
-        if "allocate memory" in first or "out of memory" in first:
-            raise DeviceFailed(f"the GPU is out of memory ({first})", "end what else uses it") from error
-        raise DeviceFailed(f"the GPU broke off: {first}", "see its Xid error in dmesg, and reset it") from error
-
-
 def _open(
     path: str, device: str, options: onnxruntime.SessionOptions, provider_options: dict[str, str] | None = None
 ) -> onnxruntime.InferenceSession:
@@ -186,16 +159,15 @@ def _open(
         raise RuntimeUnavailable(
             f"this onnxruntime has no {wanted}", "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
         )
-    beside = [PROVIDERS["cuda"]] if device == "trt" else []  # for what TensorRT does not take
+    beside = [(PROVIDERS["cuda"], ort_gpu.FP32)] if device == "trt" else []  # for what TensorRT does not take
     if device != "cpu":
-        onnxruntime.preload_dlls()  # the CUDA libraries that pip installs beside torch, which nothing else finds
+        ort_gpu.load_libraries(device)
     with _stderr_kept() as complaints:
         session = onnxruntime.InferenceSession(path, options, providers=[(wanted, provider_options or {}), *beside])
     actual = session.get_providers()[0]
     if actual != wanted:
-        raise RuntimeUnavailable(
-            f"ONNX Runtime fell back from {wanted} to {actual}{_reason(complaints)}", _remedy(complaints)
-        )
+        raise ort_gpu.fell_back(wanted, actual, complaints)
+    session.disable_fallback()  # which would run a failed call again on another provider
     return session
 
 
@@ -236,17 +208,3 @@ def _stderr_kept() -> Iterator[list[str]]:
             text = file.read()
             os.write(2, text)
             lines += text.decode(errors="replace").splitlines()
-
-
-def _reason(complaints: list[str]) -> str:
-    causes = re.findall(r"with error: ([^\x1b\n]+)", "\n".join(complaints))
-    return f" ({causes[0].strip()})" if causes else ""
-
-
-def _remedy(complaints: list[str]) -> str:
-    if any("libcuda.so" in line for line in complaints):
-        return "install the NVIDIA driver, or use ort:cpu"
-    tensorrt = re.search(r"libnvinfer\.so\.(\d+)", "\n".join(complaints))
-    if tensorrt:
-        return f"pip install 'tensorrt=={tensorrt[1]}.*', or use ort:cuda"
-    return "install the CUDA and cuDNN libraries of this onnxruntime-gpu, or use ort:cpu"

@@ -8,10 +8,20 @@ from rtbench.records.model import Artifact, EngineBuild, Model
 from rtbench.runtimes import Session
 
 
-def open_session(artifact: Artifact, model: Model, device: str, threads: int, trust_pickle: bool) -> Session:  # noqa: ARG001
-    build = artifact.build
-    if build is None:
+def ready(artifact: Artifact, device: str) -> None:  # noqa: ARG001
+    """Import the library that built the engine, and pycuda."""
+    _require_library(_build_of(artifact))
+    import rtbench.runtimes.engine  # noqa: F401
+
+
+def _build_of(artifact: Artifact) -> EngineBuild:
+    if artifact.build is None:
         raise RuntimeUnavailable(f"{artifact.path} does not say what it was built for", "build it with rtbench export")
+    return artifact.build
+
+
+def open_session(artifact: Artifact, model: Model, device: str, threads: int, trust_code: bool) -> Session:  # noqa: ARG001
+    build = _build_of(artifact)
     _require_library(build)
     from rtbench.runtimes.cuda import Device
     from rtbench.runtimes.engine import EngineSession

@@ -2,47 +2,33 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from importlib import resources
-from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field
 
-from rtbench.errors import UsageError
 from rtbench.records.run import Baseline, Row
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from rtbench.shipped import read_named
 
 MEASURED = "measured"
 DEFAULT = "resnet18-t4"
+LARGEST = 1e9
+
+
+class _Published(Baseline):
+    """What a file may say: numbers that can be divided by."""
+
+    latency_ms: float = Field(gt=0, le=LARGEST, allow_inf_nan=False)
+    top1: float | None = Field(gt=0, le=1, allow_inf_nan=False)
+    top5: float | None = Field(gt=0, le=1, allow_inf_nan=False)
+    size_mib: float = Field(gt=0, le=LARGEST, allow_inf_nan=False)
+    classes: int | None = Field(default=None, ge=1, le=LARGEST)
 
 
 def load_baseline(name: str) -> Baseline | None:
     """A shipped baseline by name, or a TOML file; None for `measured`, which exists once rows do."""
     if name == MEASURED:
         return None
-    folder = resources.files("rtbench") / "data" / "baselines"
-    shipped = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir())
-    if name in shipped:
-        content = (folder / f"{name}.toml").read_bytes()
-    elif Path(name).is_file():
-        content = Path(name).read_bytes()
-    else:
-        raise UsageError(
-            f"there is no baseline {name!r}", f"use {', '.join(shipped)}, {MEASURED}, or the path of a TOML file"
-        )
-    try:
-        return Baseline.model_validate(tomllib.loads(content.decode()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"baseline {name} is not valid TOML: {error}", "mend the file") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"baseline {name}: {field}: {first['msg']}", "mend the file") from None
+    return Baseline(**read_named("baseline", name, _Published, or_else=MEASURED).model_dump())
 
 
 def measured_baseline(rows: Sequence[Row], hardware: str) -> Baseline | None:

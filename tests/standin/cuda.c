@@ -4,7 +4,8 @@ A stream is a queue: what is enqueued happens when the stream is synchronised, n
 end of a copy is filled with NaN meanwhile, so that reading too early shows. Every call goes to the file
 CUDA_STANDIN_LOG, and so does what no program may do (VIOLATION) and what was never released (LEAK).
 CUDA_STANDIN_FAULT=name:nth:code makes calls of that name fail from the nth on. CUDA_STANDIN_CAPABILITY=8.6 makes the
-GPU another one. */
+GPU another one, CUDA_STANDIN_VERSION=12020 the driver an older one. There are two GPUs, of which CUDA_VISIBLE_DEVICES
+leaves some: numbers or UUIDs, as the real driver reads it. */
 
 #include <cuda.h>
 #include <fcntl.h>
@@ -132,26 +133,73 @@ int standin_on_device(size_t address, size_t bytes) { return find(device_memory,
 void standin_violation(const char *text) { note("VIOLATION %s", text); }
 void standin_count_objects(int difference) { objects += difference; }
 
-CUresult CUDAAPI cuInit(unsigned flags) { (void)flags; CALLED(cuInit); return CUDA_SUCCESS; }
-CUresult CUDAAPI cuDriverGetVersion(int *version) { *version = CUDA_VERSION; return CUDA_SUCCESS; }
-CUresult CUDAAPI cuDeviceGetCount(int *count) { CALLED(cuDeviceGetCount); *count = 1; return CUDA_SUCCESS; }
-CUresult CUDAAPI cuDeviceGet(CUdevice *device, int ordinal) { CALLED(cuDeviceGet); *device = ordinal; return CUDA_SUCCESS; }
-CUresult CUDAAPI cuDeviceGetName(char *name, int length, CUdevice device) {
-    (void)device;
-    CALLED(cuDeviceGetName);
-    snprintf(name, length, "stand-in for a Tesla T4");
+CUresult CUDAAPI cuDriverGetVersion(int *version) {
+    const char *given = getenv("CUDA_STANDIN_VERSION");
+    *version = given ? atoi(given) : CUDA_VERSION;
     return CUDA_SUCCESS;
 }
-CUresult CUDAAPI cuDeviceComputeCapability(int *major, int *minor, CUdevice device) {
-    (void)device;
-    CALLED(cuDeviceComputeCapability);
+
+/* Which of the two GPUs is the one of that number among the visible, -1 where there are not so many. */
+static int visible(int ordinal) {
+    const char *said = getenv("CUDA_VISIBLE_DEVICES");
+    if (!said) return ordinal < 2 ? ordinal : -1;
+    for (int at = 0; *said; at++) {
+        int device = said[0] == 'G' ? said[4] - '0' : atoi(said);
+        if (device < 0 || device > 1) return -1; /* what follows an invalid one is invisible too */
+        if (at == ordinal) return device;
+        said += strcspn(said, ",");
+        said += *said == ',';
+    }
+    return -1;
+}
+CUresult CUDAAPI cuInit(unsigned flags) {
+    (void)flags;
+    CALLED(cuInit);
+    return visible(0) < 0 ? CUDA_ERROR_NO_DEVICE : CUDA_SUCCESS;
+}
+CUresult CUDAAPI cuDeviceGetCount(int *count) {
+    CALLED(cuDeviceGetCount);
+    for (*count = 0; visible(*count) >= 0; ++*count);
+    return CUDA_SUCCESS;
+}
+CUresult CUDAAPI cuDeviceGet(CUdevice *device, int ordinal) {
+    CALLED(cuDeviceGet);
+    *device = visible(ordinal);
+    return *device < 0 ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS;
+}
+CUresult CUDAAPI cuDeviceGetName(char *name, int length, CUdevice device) {
+    CALLED(cuDeviceGetName);
+    snprintf(name, length, device ? "stand-in for an A10" : "stand-in for a Tesla T4");
+    return CUDA_SUCCESS;
+}
+CUresult CUDAAPI cuDeviceGetUuid(CUuuid *uuid, CUdevice device) {
+    memset(uuid->bytes, device ? 0x11 : 0, sizeof uuid->bytes);
+    return CUDA_SUCCESS;
+}
+CUresult CUDAAPI cuDeviceTotalMem(size_t *bytes, CUdevice device) {
+    *bytes = (size_t)(device ? 23028 : 15360) << 20;
+    return CUDA_SUCCESS;
+}
+static void read_capability(int *major, int *minor, CUdevice device) {
     const char *capability = getenv("CUDA_STANDIN_CAPABILITY");
-    sscanf(capability ? capability : "7.5", "%d.%d", major, minor);
+    sscanf(capability ? capability : device ? "8.6" : "7.5", "%d.%d", major, minor);
+}
+CUresult CUDAAPI cuDeviceComputeCapability(int *major, int *minor, CUdevice device) {
+    CALLED(cuDeviceComputeCapability);
+    read_capability(major, minor, device);
     return CUDA_SUCCESS;
 }
 CUresult CUDAAPI cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device) {
-    (void)attribute; (void)device;
-    *value = 1;
+    int major, minor;
+    read_capability(&major, &minor, device);
+    switch ((int)attribute) {
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *value = major; break;
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: *value = minor; break;
+    case CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE: *value = 5001000; break;
+    case CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH: *value = 256; break;
+    case CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE: *value = 4 << 20; break;
+    default: *value = 1;
+    }
     return CUDA_SUCCESS;
 }
 CUresult CUDAAPI cuGetErrorString(CUresult error, const char **text) {

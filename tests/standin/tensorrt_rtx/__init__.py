@@ -49,7 +49,7 @@ class Runtime(_Counted):
 def _find_manifest(plan: bytes) -> Path:
     digest = hashlib.sha256(plan).hexdigest()
     for path in Path(os.environ["TENSORRT_STANDIN_ENGINES"]).rglob("trt-*.json"):
-        if json.loads(path.read_text())["sha256"] == digest:
+        if ".layers" not in path.name and json.loads(path.read_text())["sha256"] == digest:
             return path
     raise FileNotFoundError(f"no manifest of the engine {digest}")
 
@@ -69,6 +69,7 @@ class ICudaEngine(_Counted):
         )
         self._tensors = [*self._session.get_inputs(), *self._session.get_outputs()]
         self._batch = build["recipe"]["batch"]
+        self._precision = {"fp16": "Half", "int8": "Int8"}[build["recipe"]["precision"]]
         self.num_io_tensors = len(self._tensors)
 
     def get_tensor_name(self, index: int) -> str:
@@ -83,11 +84,35 @@ class ICudaEngine(_Counted):
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[Dims]:
         return [Dims([self._batch[which], *self._tensors[0].shape[1:]]) for which in ("min", "opt", "max")]
 
+    def create_engine_inspector(self) -> "EngineInspector":
+        return EngineInspector(self)
+
     def create_execution_context(self) -> "IExecutionContext | None":
         if os.environ.get("TENSORRT_STANDIN_FAULT") == "create_execution_context":
             self._runtime.logger.log(ILogger.ERROR, "Error Code 1: Cuda Runtime (out of memory)")
             return None
         return IExecutionContext(self)
+
+
+class EngineInspector(_Counted):
+    """Says of TENSORRT_STANDIN_ODD, a layer, that it does not run in the precision of the engine."""
+
+    def __init__(self, engine: ICudaEngine) -> None:
+        super().__init__()
+        self._engine = engine
+        self.execution_context = None
+
+    def get_engine_information(self, format: "real.LayerInformationFormat") -> str:
+        odd = os.environ.get("TENSORRT_STANDIN_ODD")
+        layers = [
+            {
+                "Name": name,
+                "LayerType": kind,
+                "Inputs": [{"Format/Datatype": "Float" if name == odd else self._engine._precision}],
+            }
+            for name, kind in (("first", "CaskConvolution"), ("second", "CaskConvolution"), ("pool", "CaskPooling"))
+        ]
+        return json.dumps({"Layers": layers})
 
 
 class IExecutionContext(_Counted):
