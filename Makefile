@@ -53,7 +53,7 @@ doctor: $(STAMP) ## say what this machine can run
 	$(BIN)/rtbench doctor
 
 test: $(STAMP) $(VENV)/tensorrt ## run all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: $(STAMP) $(VENV)/tensorrt ## lint, formatting and types
 	$(BIN)/ruff check rtbench tests benchmarks

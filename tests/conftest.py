@@ -22,6 +22,16 @@ pytest.register_assert_rewrite("browser")  # its assert_clean should say what wa
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have background jobs ignore it, and so their children
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of several processes of tests its own part of the cores: threads that share one wait for each other."""
+    worker = getattr(config, "workerinput", None)
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        own = cores[int(worker["workerid"].removeprefix("gw")) % len(cores) :: worker["workercount"]]
+        os.sched_setaffinity(0, own)
+
+
 IMAGENET_SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "imagenet-sample" / "val"
 
 

@@ -153,6 +153,28 @@ def test_what_cannot_be_parsed_is_damaged(tmp_path: Path) -> None:
         adopt_onnx(tmp_path / "cut.onnx", ModelOptions(), None)
 
 
+def test_text_that_is_not_utf8_matters_only_where_it_is_a_name(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    model = onnx.load(graph(tmp_path / "whole.onnx"))
+    model.producer_name = "producer"
+    whole = model.SerializeToString()
+    (tmp_path / "latin.onnx").write_bytes(whole.replace(b"producer", b"Fran\xe7ois"))
+    _, artifact = adopt_onnx(tmp_path / "latin.onnx", ModelOptions(), None)
+    assert list(artifact.tools) == ["Fran\ufffdois"]
+    for name in (b"logits", b"image", b"MatMul"):
+        (tmp_path / "latin.onnx").write_bytes(whole.replace(name, b"\xe7" * len(name)))
+        with pytest.raises(UsageError, match="has a name that is not UTF-8; export it again"):
+            adopt_onnx(tmp_path / "latin.onnx", ModelOptions(), None)
+    assert capfd.readouterr().out == ""
+
+
+def test_a_weight_of_negative_size_is_damage(tmp_path: Path) -> None:
+    model = onnx.load(graph(tmp_path / "odd.onnx"))
+    model.graph.initializer.add(name="unused", data_type=TensorProto.FLOAT).dims.append(-3)
+    onnx.save(model, tmp_path / "odd.onnx")
+    with pytest.raises(UsageError, match="a weight has a negative dimension"):
+        adopt_onnx(tmp_path / "odd.onnx", ModelOptions(), None)
+
+
 @pytest.mark.parametrize("operator", ["DynamicQuantizeLinear", "QuantizeLinear"])
 def test_every_quantised_operator_makes_an_int8_row(operator: str, tmp_path: Path) -> None:
     more = {

@@ -71,7 +71,7 @@ def adopt_onnx(path: Path, options: ModelOptions, recipe: Preprocessing | None) 
         size_bytes=artifacts.size_on_disk(path),
         sha256=sha256,
         made_from={"file": str(path)},
-        tools={graph.producer_name or "unknown": graph.producer_version},
+        tools={_text(graph.producer_name) or "unknown": _text(graph.producer_version)},
         dynamic_batch=batch is None,
         batch=batch or 1,
         full_range=has_full_range(path),
@@ -100,7 +100,14 @@ def _parsed(path: Path) -> onnx.ModelProto:
         raise UsageError(f"{path} is damaged or no ONNX model: it cannot be parsed", "export it again") from None
     if not graph.graph.node:
         raise UsageError(f"{path} is damaged or no ONNX model: it has no nodes", "export it again")
+    if any(dim < 0 for tensor in graph.graph.initializer for dim in tensor.dims):
+        raise UsageError(f"{path} is damaged: a weight has a negative dimension", "export it again")
     return graph
+
+
+def _text(value: str | bytes) -> str:
+    """A string of a graph, which protobuf gives as bytes where it is not UTF-8."""
+    return value if isinstance(value, str) else value.decode(errors="replace")
 
 
 def _opened(path: Path) -> onnxruntime.InferenceSession:
@@ -109,7 +116,13 @@ def _opened(path: Path) -> onnxruntime.InferenceSession:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )  # which would print what went wrong, and try the same again
+        _ = [each.name for each in (*session.get_inputs(), *session.get_outputs())]
+        return session
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} has a name that is not UTF-8", "export it again") from None
     except Exception as error:  # ONNX Runtime raises many kinds
         said = NOT_SAID.sub("", str(error).strip())
         remedy = "export it for that version" if "version" in said or "pset" in said else ""
@@ -173,7 +186,7 @@ def _recipe_for(height: int | None, width: int | None) -> Preprocessing:
 
 
 def _precision(graph: onnx.ModelProto) -> Precision:
-    if any(QUANTISED.fullmatch(node.op_type) for node in graph.graph.node):
+    if any(QUANTISED.fullmatch(_text(node.op_type)) for node in graph.graph.node):
         return "int8"
     kinds = Counter[int]()
     for tensor in graph.graph.initializer:
