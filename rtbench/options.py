@@ -90,9 +90,9 @@ def require_path(path: Path, named: str = "") -> None:
         raise UsageError(f"{told}: {error}") from None
 
 
-def flag(name: str) -> str:
-    """The command line's name of an option: `max_time_s` is `--max-time`."""
-    return "--" + name.removesuffix("_s").replace("_", "-")
+def flag(name: str, value: bool = True) -> str:
+    """The command line's name of an option: `max_time_s` is `--max-time`; `value`: of one that is yes or no."""
+    return ("--" if value else "--no-") + name.removesuffix("_s").replace("_", "-")
 
 
 def default_cache() -> Path:
@@ -117,6 +117,9 @@ class ModelOptions(Options):
     weights: Path | None = option("State dict for a model given by name, instead of downloading.")
     checkpoint_key: str | None = option(
         "Which state dict of a checkpoint that has several.  [default: averaged weights before others]", metavar="KEY"
+    )
+    transform_input: bool | None = option(
+        "Whether googlenet and inception_v3 normalise their input again inside.  [default: as published, they do]"
     )
     random_weights: bool = option("Leave a model given by name untrained: for speed and size only.", False)
     trust_code: bool = option("Run the code in model files: TorchScript, torch.export and pickled modules.", False)

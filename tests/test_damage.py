@@ -188,10 +188,10 @@ def test_a_damaged_command(run: Path, damage: bytes) -> None:
 )
 def test_damaged_predictions_are_not_gone_on_with(tmp_path: Path, damage: bytes) -> None:
     directory = RunDirectory(tmp_path / "run")
-    directory.append_predictions("row", ["a.png"], [(1,)], Predictions.unanswered(1, 1))
+    directory.append_predictions("row", ["a.png"], [(1,)], Predictions.unanswered(1, 1), {})
     file = directory.path / "predictions" / "row.csv"
     file.write_bytes(damage)
-    told(lambda: directory.read_predictions("row", ["a.png"], [(1,)], 1), f"{file} is damaged: ")
+    told(lambda: directory.read_predictions("row", ["a.png"], 1), f"{file} is damaged: ")
     assert file.read_bytes() == damage
 
 

@@ -256,12 +256,14 @@ def test_answers_in_a_file_of_an_earlier_version_are_gone_on_with(tmp_path: Path
     first.save_command(["compare"])
     first.save(run)
     names, labels = ["a.png", "b.png"], [(1,), (2,)]
-    first.append_predictions(row, names[:1], labels[:1], Predictions.unanswered(1, 5))
+    first.append_predictions(row, names[:1], labels[:1], Predictions.unanswered(1, 5), {})
     (written,) = (first.path / "predictions").iterdir()
     earlier = written.rename(written.with_name("ort-cpu-int8.csv"))
+    earlier.write_text("file,label,top1,top2,top3,top4,top5,confidence\na.png,1,-1,-1,-1,-1,-1,0\n")
     del first
     second = RunDirectory(tmp_path / "run", resume=True)
-    assert len(second.read_predictions(row, names, labels, 1000)) == 1
-    second.append_predictions(row, names[1:], labels[1:], Predictions.unanswered(1, 5))
+    assert len(second.read_predictions(row, names, 1000)) == 1
+    second.append_predictions(row, names[1:], labels[1:], Predictions.unanswered(1, 5), {})
     assert list(earlier.parent.iterdir()) == [earlier]
-    assert len(second.read_predictions(row, names, labels, 1000)) == 2
+    assert earlier.read_text().splitlines()[1:] == ["a.png,1,-1,-1,-1,-1,-1,0,,", "b.png,2,-1,-1,-1,-1,-1,0,,"]
+    assert len(second.read_predictions(row, names, 1000)) == 2

@@ -17,8 +17,10 @@ from rtbench.images.cropping import crop
 from rtbench.images.preprocessing import RESNET, normalise
 from rtbench.models.load import load_model
 from rtbench.options import ModelOptions
+from rtbench.records.model import Preprocessing
 
-QUICK = ("--runs", "5", "--processes", "1", "--patience", "0", "--runtimes", "torch", "--precisions", "fp32")
+ONE_ROW = ("--runtimes", "torch", "--precisions", "fp32")
+QUICK = ("--runs", "5", "--processes", "1", "--patience", "0", *ONE_ROW)
 
 
 def network(seed: int) -> torch.nn.Module:
@@ -28,12 +30,12 @@ def network(seed: int) -> torch.nn.Module:
     return made
 
 
-def photographs_as(judge: torch.nn.Module, folder: Path, count: int = 30) -> Path:
+def photographs_as(judge: torch.nn.Module, folder: Path, recipe: Preprocessing = RESNET) -> Path:
     """Pictures in the folders of the classes that a network answers."""
-    write_images(folder / "made", count, side=64)
+    write_images(folder / "made", 30, side=64)
     for path in sorted((folder / "made").iterdir()):
         with Image.open(path) as image, torch.inference_mode():
-            answer = judge(torch.from_numpy(normalise(crop(image, RESNET)[None], RESNET))).argmax().item()
+            answer = judge(torch.from_numpy(normalise(crop(image, recipe)[None], recipe))).argmax().item()
         target = folder / "data" / str(answer)
         target.mkdir(parents=True, exist_ok=True)
         path.rename(target / path.name)
@@ -95,6 +97,72 @@ def test_where_nothing_decides_it_is_refused_with_what_was_seen(rtbench, tmp_pat
     assert beside.returncode == 2
     assert "of 25 labelled images are right: timm/efficientnet_b0" in beside.stderr
     assert "say which with --arch" in beside.stderr
+
+
+def settled(made: torch.nn.Module) -> torch.nn.Module:
+    """With statistics and a last bias of its own, without which a random network answers everything alike."""
+    colours = (torch.rand(16, 3, 1, 1) + torch.rand(16, 3, 224, 224) / 4 - 0.6) * 4
+    for module in made.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+    made.train()(colours)
+    with torch.no_grad():
+        last = [module for module in made.modules() if isinstance(module, torch.nn.Linear)][-1]
+        last.bias -= made.eval()(colours).mean(0)
+    return made
+
+
+def googlenet(transform_input: bool) -> torch.nn.Module:
+    torch.manual_seed(3)
+    asked = {"aux_logits": False, "init_weights": False, "transform_input": transform_input}
+    return settled(torchvision.models.googlenet(num_classes=10, **asked))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("inside", [True, False])
+def test_labelled_images_say_whether_the_input_is_normalised_inside(inside: bool, quickly, tmp_path: Path) -> None:
+    data = photographs_as(googlenet(inside), tmp_path)
+    torch.save(googlenet(inside).state_dict(), tmp_path / "mine.pth")
+    result = quickly(tmp_path / "mine.pth", "--data", data, *ONE_ROW)
+    (model,) = result["models"]
+    assert model["arch_options"]["transform_input"] is inside
+    assert result["rows"][0]["accuracy"]["top1"] == 1.0
+    named = "--transform-input" if inside else "--no-transform-input"
+    assert f"{named} was taken by evidence: of 30 labelled images are right: --transform-input " in model["choices"][-1]
+
+
+def test_whether_an_input_is_normalised_inside_can_be_said(tmp_path: Path) -> None:
+    made = googlenet(False)
+    torch.save(made.state_dict(), tmp_path / "mine.pth")
+    torch.save(network(1).state_dict(), tmp_path / "other.pth")
+    batch = np.random.default_rng(0).standard_normal((1, 3, 224, 224), dtype=np.float32)
+    for inside in (True, False):
+        loaded = load_model(str(tmp_path / "mine.pth"), ModelOptions(transform_input=inside))
+        assert loaded.record.readings == []
+        made.transform_input = inside
+        with torch.inference_mode():
+            np.testing.assert_array_equal(loaded.logits(batch), made(torch.from_numpy(batch)).numpy())
+    with pytest.raises(UsageError, match=r"squeezenet1_1 has no transform_input; leave out --no-transform-input"):
+        load_model(str(tmp_path / "other.pth"), ModelOptions(transform_input=False))
+
+
+@pytest.mark.slow
+def test_labelled_images_choose_among_recipes_that_normalise_otherwise(quickly, tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm", reason="pip install 'rtbench[timm]'")
+    from rtbench.models import timm_networks
+
+    name, tag = "timm/mobilenetv3_large_100", "ra4_e3600_r224_in1k"  # whose mean is 0.5, and the others' is not
+    torch.manual_seed(0)
+    made = settled(timm.create_model("mobilenetv3_large_100", num_classes=10))
+    data = photographs_as(made, tmp_path, timm_networks.preprocessing(f"{name}.{tag}", assumed=True))
+    torch.save(made.state_dict(), tmp_path / "mobilenetv3_large_100-mine.pth")
+    result = quickly(tmp_path / "mobilenetv3_large_100-mine.pth", "--data", data, *ONE_ROW)
+    (model,) = result["models"]
+    assert (model["arch"], model["preprocessing"]["mean"]) == (f"{name}.{tag}", [0.5, 0.5, 0.5])
+    assert result["rows"][0]["accuracy"]["top1"] == 1.0
+    assert (
+        f"--arch {name}.{tag} was taken by evidence: of 30 labelled images are right: {name} " in model["choices"][-1]
+    )
 
 
 def test_objects_beside_a_state_dict_are_never_made(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_predictions_of_an_earlier_version_are_read_where_they_are_of_one_row(tm
     }
     # and what this version writes beside them goes first
     new = RunDirectory(tmp_path / "new")
-    new.append_predictions("m-b/ort/fp32", ["a.png"], [(1,)], Predictions.unanswered(1, 5))
+    new.append_predictions("m-b/ort/fp32", ["a.png"], [(1,)], Predictions.unanswered(1, 5), {})
     (new.path / "predictions" / as_before("m-b/ort/fp32")).write_text("file,label,top1,confidence\nold.png,1,2,0.5\n")
     assert [each.file for each in read_predictions(new.path, ["m-b/ort/fp32"])["m-b/ort/fp32"]] == ["a.png"]
 

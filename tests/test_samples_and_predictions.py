@@ -97,6 +97,7 @@ def test_samples_cut_anywhere_come_back_as_whole_blocks(directory: RunDirectory)
 
 NAMES = ["plain.png", "a, b.png", 'say "hi".png', "0/ünï.png", " space .png", "two\nlines.png", "'", '"']
 LABELS = [(label,) for label in range(100, 100 + len(NAMES))]
+CALLED = {100: "tench, Tinca tinca", 101: 'a "dog"\nor so', 5: "cat"}
 
 
 def some_predictions(top: int = 5) -> Predictions:
@@ -110,14 +111,18 @@ def test_predictions_parse_back_whatever_the_files_are_called(directory: RunDire
     predictions = some_predictions()
     for part in (slice(0, 3), slice(3, 8)):
         batch = Predictions(predictions.classes[part], predictions.confidences[part])
-        directory.append_predictions("ort:cpu/int8", NAMES[part], LABELS[part], batch)
+        directory.append_predictions("ort:cpu/int8", NAMES[part], LABELS[part], batch, CALLED)
     with (directory.path / "predictions" / "ort%3Acpu-int8.csv").open(newline="", encoding="utf-8") as file:
         header, *lines = csv.reader(file)
-    assert header == ["file", "label", "top1", "top2", "top3", "top4", "top5", "confidence"]
+    assert header == ["file", "label", "top1", "top2", "top3", "top4", "top5", "confidence", "label_name", "top1_name"]
     assert [line[0] for line in lines] == NAMES
     assert [(int(line[1]),) for line in lines] == LABELS
-    assert [[int(value) for value in line[2:-1]] for line in lines] == predictions.classes.tolist()
-    kept = directory.read_predictions("ort:cpu/int8", NAMES, LABELS, 1000)
+    assert [line[-2:] for line in lines] == [
+        [CALLED.get(label, ""), CALLED.get(best, "")]
+        for (label,), best in zip(LABELS, predictions.classes[:, 0].tolist(), strict=True)
+    ]
+    assert [[int(value) for value in line[2:7]] for line in lines] == predictions.classes.tolist()
+    kept = directory.read_predictions("ort:cpu/int8", NAMES, 1000)
     np.testing.assert_array_equal(kept.classes, predictions.classes)
     np.testing.assert_array_equal(kept.confidences, predictions.confidences)  # to the last bit
 
@@ -125,33 +130,34 @@ def test_predictions_parse_back_whatever_the_files_are_called(directory: RunDire
 @pytest.mark.parametrize("top", [2, 5])
 def test_predictions_cut_anywhere_are_gone_on_with(directory: RunDirectory, top: int) -> None:
     predictions = some_predictions(top)
-    directory.append_predictions("row", NAMES, LABELS, predictions)
+    directory.append_predictions("row", NAMES, LABELS, predictions, CALLED)
     path = directory.path / "predictions" / "row.csv"
     whole = path.read_bytes()
     for keep in range(len(whole) + 1):
         path.write_bytes(whole[:keep])
-        kept = directory.read_predictions("row", NAMES, LABELS, top)
+        kept = directory.read_predictions("row", NAMES, top)
         np.testing.assert_array_equal(kept.classes, predictions.classes[: len(kept)])
         rest = Predictions(predictions.classes[len(kept) :], predictions.confidences[len(kept) :])
-        directory.append_predictions("row", NAMES[len(kept) :], LABELS[len(kept) :], rest)
+        directory.append_predictions("row", NAMES[len(kept) :], LABELS[len(kept) :], rest, CALLED)
         assert path.read_bytes() == whole, keep
 
 
 def test_predictions_of_other_images_are_refused(directory: RunDirectory) -> None:
-    directory.append_predictions("row", NAMES, LABELS, some_predictions())
+    directory.append_predictions("row", NAMES, LABELS, some_predictions(), {})
     with pytest.raises(UsageError, match="of other images"):
-        directory.read_predictions("row", NAMES[::-1], LABELS, 1000)
+        directory.read_predictions("row", NAMES[::-1], 1000)
 
 
 def test_predictions_of_few_classes_have_few_columns(directory: RunDirectory) -> None:
     batch = Predictions(np.array([[1, 0]], dtype=np.int32), np.array([0.75], dtype=np.float32))
-    directory.append_predictions("torch/fp32", ["a.png"], [(1,)], batch)
+    directory.append_predictions("torch/fp32", ["a.png"], [(1,)], batch, {1: "cat"})
     with (directory.path / "predictions" / "torch-fp32.csv").open(newline="") as file:
         assert list(csv.DictReader(file)) == [
             {"file": "a.png", "label": "1", "top1": "1", "top2": "0", "confidence": "0.75"}
+            | {"label_name": "cat", "top1_name": "cat"}
         ]
 
 
 def test_predictions_must_be_as_many_as_the_images(directory: RunDirectory) -> None:
     with pytest.raises(ValueError, match="zip"):
-        directory.append_predictions("torch/fp32", ["a", "b"], [(1,), (2,)], Predictions.unanswered(1, 5))
+        directory.append_predictions("torch/fp32", ["a", "b"], [(1,), (2,)], Predictions.unanswered(1, 5), {})

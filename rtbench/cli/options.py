@@ -69,7 +69,8 @@ def _parameter(kind: type[Options], name: str, hint: Any) -> inspect.Parameter:
         hint = str if default else str | None
         default = _text(default)
     low, high = (bound if math.isfinite(bound) else None for bound in (said["least"], said["most"]))
-    declared = option(flag(name), help=said["help"], metavar=said["metavar"], min=low, max=high)
+    named = f"{flag(name)}/{flag(name, False)}" if hint == bool | None else flag(name)
+    declared = option(named, help=said["help"], metavar=said["metavar"], min=low, max=high)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, declared]
     )

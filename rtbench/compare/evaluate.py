@@ -31,6 +31,7 @@ class Labelled:
         self.names = [files[index].name for index in self.indices]
         chosen = [files[index] for index in self.indices]
         self.labels = [(file.label, *file.also) for file in chosen if file.label is not None]
+        self.class_names = _class_names(prepared.image_set, prepared.model)
         self._unreadable = prepared.images.unreadable
 
     @property
@@ -71,15 +72,14 @@ class _Keeping:
 
     def predictions(self) -> Predictions:
         """What the run directory has, which is all there is however an interrupt fell."""
-        images, classes = self._images, self._row.prepared.model.classes
-        return self._directory.read_predictions(self._row.id, images.names, images.labels, classes)
+        return self._directory.read_predictions(self._row.id, self._images.names, self._row.prepared.model.classes)
 
     def _append(self, positions: Sequence[int], batch: Predictions, upto: int) -> None:
         part = Predictions.unanswered(upto - self.done, self._top)
         here = np.array(positions, dtype=np.intp) - self.done
         part.classes[here], part.confidences[here] = batch.classes, batch.confidences
         names, labels = self._images.names[self.done : upto], self._images.labels[self.done : upto]
-        self._directory.append_predictions(self._row.id, names, labels, part)
+        self._directory.append_predictions(self._row.id, names, labels, part, self._images.class_names)
         self.done = upto
 
 
@@ -150,7 +150,7 @@ def score_accuracy(rows: Sequence[PlannedRow], directory: RunDirectory) -> None:
                 own,
                 unreadable=images.unreadable_in(len(row.predictions)),
                 batch_size=row.batch_size,
-                names=_class_names(row.prepared.image_set, row.prepared.model),
+                names=images.class_names,
             )
         )
         if own is not None and own is not row.predictions:

@@ -28,7 +28,7 @@ CERTAIN = 0.05
 @dataclass(frozen=True)
 class _Tried:
     options: PrepareOptions
-    value: str
+    value: str | bool
     right: NDArray[np.bool_]
 
 
@@ -45,21 +45,31 @@ def choose_reading(
     if images.sample or len(labelled.files) < LEAST:
         return _undecided(model, "")
     option = model.readings[0].option
-    values = [str(getattr(model, option)), *(each.value for each in model.readings[: MOST_READINGS - 1])]
+    values = [_taken(model, option), *(each.value for each in model.readings[: MOST_READINGS - 1])]
     trial = _Trial(exporter, options, option, labelled, model.classes, place, progress)
     tried = [found for value in values if (found := trial.of(value))]
     if len(tried) < 2:
         exporter.take(options)
         return _undecided(model, "")
     best = max(tried, key=lambda each: int(each.right.sum()))
-    counts = ", ".join(f"{each.value} {int(each.right.sum())}" for each in tried)
+    counts = ", ".join(f"{_named(option, each.value)} {int(each.right.sum())}" for each in tried)
     said = f"of {len(labelled.files)} labelled images are right: {counts}"
     if not all(_p(best, each) < CERTAIN for each in tried if each is not best):
         exporter.take(options)
         return _undecided(model, said)
     chosen, _ = exporter.take(best.options)
-    choices = [*chosen.choices, f"{flag(option)} {best.value} was taken by evidence: {said}"]
-    return chosen.model_copy(update={"choices": choices, "readings": [], "undecided": None})
+    taken = _named(option, best.value) if isinstance(best.value, bool) else f"{flag(option)} {best.value}"
+    evidence = f"{taken} was taken by evidence: {said}"
+    again = choose_reading(exporter, chosen, images, best.options, place, progress)
+    return again.model_copy(update={"choices": [*again.choices, evidence]})
+
+
+def _taken(model: Model, option: str) -> str | bool:
+    return bool(model.arch_options[option]) if option in model.arch_options else str(getattr(model, option))
+
+
+def _named(option: str, value: str | bool) -> str:
+    return flag(option, value) if isinstance(value, bool) else value
 
 
 def _undecided(model: Model, said: str) -> Model:
@@ -79,7 +89,7 @@ class _Trial:
     place: Place
     progress: Progress
 
-    def of(self, value: str) -> _Tried | None:
+    def of(self, value: str | bool) -> _Tried | None:
         """None where it cannot be what the labels are of: no network that is known, or of other classes."""
         changed: dict[str, Any] = {self.option: value}
         options = replace(self.options, **changed)

@@ -291,4 +291,5 @@ class Exporter:
 
 def _identity(model: Model) -> dict[str, str]:
     """The file, and which of its readings."""
-    return {"model": model.sha256, "arch": str(model.arch), "key": str(model.checkpoint_key)}
+    options = str(sorted(model.arch_options.items()))
+    return {"model": model.sha256, "arch": str(model.arch), "options": options, "key": str(model.checkpoint_key)}

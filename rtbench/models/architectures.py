@@ -30,6 +30,8 @@ USUAL_CLASSES = 1000
 
 CHANNELS = "in_chans"
 """The option, named as timm has it, of a network whose inputs are not of three channels."""
+TRANSFORM_INPUT = "transform_input"
+"""The option, named as torchvision has it, of networks that normalise their input once more."""
 _AUXILIARY = {"googlenet": "aux1.", "inception_v3": "AuxLogits."}
 
 
@@ -101,14 +103,14 @@ def options_for(name: str, state: StateDict) -> Options:
     options: Options = {"num_classes": USUAL_CLASSES}
     if name in _AUXILIARY:
         aux = any(key.startswith(_AUXILIARY[name]) for key in state)
-        options |= {"aux_logits": aux, "transform_input": True, "init_weights": False}
+        options |= {"aux_logits": aux, TRANSFORM_INPUT: True, "init_weights": False}
     positions = state.get("encoder.pos_embedding")
     if name.startswith("vit_") and positions is not None and positions.ndim == 3 and positions.shape[1]:
         patch_side = int(name.rpartition("_")[2])
         options["image_size"] = patch_side * math.isqrt(positions.shape[1] - 1)
     first = next(key for key, shape in shapes(outline(name, options)).items() if len(shape) == 4)
     if first in state and state[first].ndim == 4 and state[first].shape[1] == 1:
-        options |= {CHANNELS: 1} | ({"transform_input": False} if name in _AUXILIARY else {})
+        options |= {CHANNELS: 1} | ({TRANSFORM_INPUT: False} if name in _AUXILIARY else {})
     head = next(key for key, shape in reversed(shapes(outline(name, options)).items()) if shape[:1] == (USUAL_CLASSES,))
     if head in state and state[head].ndim:
         options["num_classes"] = state[head].shape[0]

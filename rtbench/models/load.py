@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import urllib.error
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from rtbench.images.preprocessing import RESNET, for_channels, overridden
 from rtbench.models import hugging_face, own_code, timm_networks
 from rtbench.models.architectures import (
     CHANNELS,
-    Options,
     build,
     default_options,
     published_preprocessing,
@@ -26,11 +25,12 @@ from rtbench.models.architectures import (
     published_weights,
     require_architecture,
 )
+from rtbench.models.assumed import as_wanted, other_readings, what_is_assumed
 from rtbench.models.checkpoints import Checkpoint, read_checkpoint, running_code_of
 from rtbench.models.loaded import LoadedModel, count_parameters, described, in_float32
 from rtbench.models.states import Fitted, fit
 from rtbench.options import ModelOptions
-from rtbench.records.model import Artifact, Model, OtherReading, Preprocessing, safe_name
+from rtbench.records.model import Artifact, Model, Preprocessing, safe_name
 from rtbench.terms import Format
 
 FILE_SUFFIXES = frozenset({".pt", ".pth", ".pt2", ".bin", ".ckpt"})
@@ -164,16 +164,8 @@ def open_torch_artifact(artifact: Artifact, record: Model, trust_code: bool) -> 
         )
     if own_code.is_own(record.arch):
         own_code.require_trust(record.arch, trust_code)
-    return LoadedModel(record, "state_dict", _network(fit(checkpoint.state, record.arch)))
-
-
-def _assumed(options: Options) -> Iterator[str]:
-    """What no state dict says of its network."""
-    if options.get("transform_input"):
-        yield (
-            "its input is normalised again inside, as torchvision's published weights want it (transform_input=True);"
-            " for a network without that, save it as TorchScript or with torch.export"
-        )
+    fitted = replace(fit(checkpoint.state, record.arch), options=record.arch_options)
+    return LoadedModel(record, "state_dict", _network(fitted))
 
 
 def _network(fitted: Fitted) -> torch.nn.Module:
@@ -195,7 +187,8 @@ def _from_state(
 ) -> LoadedModel:
     """`own`: the recipe that came with it, in place of the one that is published for its architecture."""
     assert checkpoint.state is not None
-    fitted = fit(checkpoint.state, arch, _hints(checkpoint, file))
+    fitted = as_wanted(fit(checkpoint.state, arch, _hints(checkpoint, file)), options)
+    readings = other_readings(checkpoint, fitted, options, recipe_known=arch is not None or own is not None)
     arch, arch_options, module = fitted.arch, fitted.options, _network(fitted)
     own = own or (_own_preprocessing(module) if own_code.is_own(arch) else None)
     recipe = own or published_preprocessing(arch, arch_options, assumed=assumed)
@@ -214,21 +207,14 @@ def _from_state(
                 preprocessing=recipe,
                 random_weights=options.random_weights,
                 published_top1=published_top1(arch) if arch_options.get("num_classes") == 1000 else None,
-                choices=[*checkpoint.choices, *fitted.choices, *(_assumed(arch_options) if assumed else ())],
-                readings=_readings(checkpoint, fitted),
+                choices=[*checkpoint.choices, *fitted.choices, *(what_is_assumed(arch_options) if assumed else ())],
+                readings=readings if assumed and not options.random_weights else [],
                 undecided=fitted.undecided,
             ),
             "state_dict",
             module,
         )
     )
-
-
-def _readings(checkpoint: Checkpoint, fitted: Fitted) -> list[OtherReading]:
-    """What else the file may be that evidence can decide: recipes of one network are too alike for that."""
-    if fitted.undecided:
-        return [OtherReading(option="arch", value=each) for each in fitted.others]
-    return [OtherReading(option="checkpoint_key", value=each) for each in checkpoint.others]
 
 
 def _hints(checkpoint: Checkpoint, file: Path | None) -> tuple[str, ...]:

@@ -181,6 +181,16 @@ def others(arch: str, names: Collection[str]) -> Iterator[str]:
         yield f"the recipe of {base}.{taken} was taken; --arch {arch}.TAG takes that of {', '.join(sorted(tags))}"
 
 
+def normalised_otherwise(arch: str) -> list[str]:
+    """The network with tags of its published weights, one for each other mean and standard deviation of inputs."""
+    if not arch.startswith(PREFIX) or "." in arch:
+        return []
+    names = [arch, *(f"{arch}.{tag}" for tag in sorted(_tags(arch.removeprefix(PREFIX))))]
+    recipes = {name: preprocessing(name, assumed=True) for name in names}
+    first = {(recipe.mean, recipe.std): name for name, recipe in reversed(recipes.items())}
+    return [name for name in reversed(first.values()) if name != arch]
+
+
 def meant(names: Collection[str], hints: Iterable[str]) -> str | None:
     """The one of the names, with its tag, that a hint begins with."""
     for hint in hints:

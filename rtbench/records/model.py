@@ -85,8 +85,8 @@ class Preprocessing(Record):
 class OtherReading(Record):
     """What else a model file can be taken for: an option of that name, and its value."""
 
-    option: Literal["arch", "checkpoint_key"]
-    value: str
+    option: Literal["arch", "checkpoint_key", "transform_input"]
+    value: str | bool
 
 
 class Model(Record):

@@ -21,7 +21,15 @@ from rtbench.measure.rounds import Block, last_attempts
 from rtbench.records import Record
 from rtbench.records.run import Run
 from rtbench.runs.csv_lines import file_name, line_of, read_table, row_file
-from rtbench.runs.predictions import LEAST_COLUMNS, PREDICTIONS, Labels, prediction_header, prediction_lines, quoted
+from rtbench.runs.predictions import (
+    LEAST_COLUMNS,
+    PREDICTIONS,
+    Labels,
+    as_line,
+    prediction_columns,
+    prediction_lines,
+    quoted,
+)
 from rtbench.runs.reading import SAID, parsing, read_bytes
 from rtbench.runs.result import RESULT, read_run
 from rtbench.runs.samples import (
@@ -191,33 +199,41 @@ class RunDirectory:
         return last_attempts(whole)
 
     def append_predictions(
-        self, row: str, names: Sequence[str], labels: Sequence[Labels], predictions: Predictions
+        self,
+        row: str,
+        names: Sequence[str],
+        labels: Sequence[Labels],
+        predictions: Predictions,
+        class_names: Mapping[int, str],
     ) -> None:
         """Add images to the row's `predictions/<row>.csv`."""
         path = self._predictions(row)
-        text = prediction_lines(names, labels, predictions)
+        text = prediction_lines(names, labels, predictions, class_names)
         with self._writing(path):
             path.parent.mkdir(exist_ok=True)
             with path.open("a", encoding="utf-8") as file:
-                file.write(text if file.tell() else prediction_header(predictions) + text)
+                file.write(text if file.tell() else as_line(prediction_columns(predictions.classes.shape[1])) + text)
 
-    def read_predictions(self, row: str, names: Sequence[str], labels: Sequence[Labels], classes: int) -> Predictions:
+    def read_predictions(self, row: str, names: Sequence[str], classes: int) -> Predictions:
         """What `predictions/<row>.csv` holds of these images, from the first on.
 
         A last line that a kill has cut is taken out of the file. UsageError where it is damaged or of other images.
         """
         path, top = self._predictions(row), min(TOP, classes)
         columns, lines, cut = read_table(path, LEAST_COLUMNS)
-        if (lines and len(columns) != top + 3) or [line[0] for line in lines] != list(names[: len(lines)]):
+        now = prediction_columns(top)
+        missing = [""] * (len(now) - len(columns))
+        fits = not lines or now[: len(columns)] == columns
+        if not fits or [line[0] for line in lines] != list(names[: len(lines)]):
             raise UsageError(f"{path} is of other images than these", "start a new run")
         with parsing(path):
             kept = Predictions(
-                np.array([line[2:-1] for line in lines], dtype=np.int32).reshape(len(lines), top),
-                np.array([line[-1] for line in lines], dtype=np.float32),
+                np.array([line[2 : 2 + top] for line in lines], dtype=np.int32).reshape(len(lines), top),
+                np.array([line[2 + top] for line in lines], dtype=np.float32),
             )
-        if cut:
-            text = prediction_lines(names[: len(lines)], labels[: len(lines)], kept)
-            self._save(f"{PREDICTIONS}/{path.name}", prediction_header(kept) + text)
+        if cut or (lines and missing):  # which earlier versions did not write
+            text = "".join(map(as_line, (now, *([*line, *missing] for line in lines))))
+            self._save(f"{PREDICTIONS}/{path.name}", text)
         return kept
 
     def _predictions(self, row: str) -> Path:

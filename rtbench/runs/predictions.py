@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,21 +14,32 @@ from rtbench.runs.reading import parsing
 
 PREDICTIONS = "predictions"
 Labels = tuple[int, ...]
-PLAIN = re.compile(r"[\w./+-]+")
+PLAIN = re.compile(r"[\w./+|-]*")
+RANK = re.compile(r"top\d+")
 LEAST_COLUMNS = ("file", "label", "top1")
 
 
-def prediction_header(predictions: Predictions) -> str:
-    ranks = [f"top{rank + 1}" for rank in range(predictions.classes.shape[1])]
-    return ",".join(["file", "label", *ranks, "confidence"]) + "\n"
+def prediction_columns(top: int) -> list[str]:
+    """The names are those of the label and of the first answer, empty where classes have none."""
+    ranks = (f"top{rank + 1}" for rank in range(top))
+    return ["file", "label", *ranks, "confidence", "label_name", "top1_name"]
 
 
-def prediction_lines(names: Sequence[str], labels: Sequence[Labels], predictions: Predictions) -> str:
+def prediction_lines(
+    names: Sequence[str], labels: Sequence[Labels], predictions: Predictions, class_names: Mapping[int, str]
+) -> str:
+    """As many lines as there are images, `labels` and `predictions`; `class_names` by class."""
     classes, confidences = predictions.classes.tolist(), predictions.confidences.tolist()
+    called = {number: quoted(name) for number, name in class_names.items()}
     return "".join(
-        f"{quoted(name)},{'|'.join(map(str, label))},{','.join(map(str, best))},{confidence:.9g}\n"
+        f"{quoted(name)},{'|'.join(map(str, label))},{','.join(map(str, best))},{confidence:.9g},"
+        f"{called.get(label[0], '')},{called.get(best[0], '')}\n"
         for name, label, best, confidence in zip(names, labels, classes, confidences, strict=True)
     )
+
+
+def as_line(cells: Iterable[str]) -> str:
+    return ",".join(map(quoted, cells)) + "\n"
 
 
 def quoted(name: str) -> str:
@@ -60,7 +71,7 @@ def _read(path: Path) -> list[Prediction]:
     if not table.lines:
         return []
     file, label = _indexes(table, "file", "label")
-    ranks = [index for index, name in enumerate(table.columns) if name.startswith("top")]
+    ranks = [index for index, name in enumerate(table.columns) if RANK.fullmatch(name)]
     with parsing(path):
         return [
             Prediction(line[file], _labels(line[label]), tuple(int(line[rank]) for rank in ranks))
