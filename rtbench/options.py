@@ -97,10 +97,15 @@ def flag(name: str, value: bool = True) -> str:
 
 def default_cache() -> Path:
     """Where decoded images are kept, if `--cache-dir` does not say."""
+    return cache_folder() / "images"
+
+
+def cache_folder() -> Path:
+    """The user's own, for what can be made again."""
     import platformdirs
 
     with suppress(RuntimeError):  # a ~ that stands for nothing, of which older versions say nothing
-        place = platformdirs.user_cache_path("rtbench") / "images"
+        place = platformdirs.user_cache_path("rtbench")
         if place.is_absolute():
             return place
     raise UsageError("you have no home folder to keep decoded images in", "name a --cache-dir")

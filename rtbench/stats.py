@@ -27,10 +27,10 @@ _MOST_GROUPS = 400
 
 def wilson_interval(successes: int, trials: int) -> Interval:
     """The 95 % Wilson score interval of a proportion, as fractions."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, trials).proportion_ci(confidence_level=0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    share, z = successes / trials, normal(0.975)
+    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * (share * (1 - share) / trials + z**2 / (4 * trials**2)) ** 0.5
+    return centre - half if successes else 0.0, centre + half if successes < trials else 1.0
 
 
 def difference_interval(first: float, first_ci95: Interval, second: float, second_ci95: Interval) -> Interval:
@@ -58,18 +58,16 @@ def paired_interval(gained: int, lost: int, trials: int) -> Interval:
     a trial added to each cell (Agresti and Min, Statistics in Medicine 24, 2005): without that it is far
     too narrow where few trials differ.
     """
-    from scipy.stats import norm
-
     difference, error = paired_change(gained, lost, trials)
-    half = float(norm.ppf(0.975)) * error
+    half = normal(0.975) * error
     return max(difference - half, -1.0), min(difference + half, 1.0)
 
 
 def mcnemar_test(gained: int, lost: int) -> float:
     """The exact two-sided p-value of McNemar's test: are gains and losses equally likely? 1 without any."""
-    from scipy.stats import binomtest
+    from scipy.special import bdtr  # the binomial distribution, without scipy.stats, which takes a second to load
 
-    return float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
+    return min(2 * float(bdtr(min(gained, lost), gained + lost, 0.5)), 1.0)
 
 
 def mean_interval(rounds: Sequence[Floats], processes: Sequence[int] = ()) -> Interval | None:
@@ -109,9 +107,16 @@ def _by_process(values: Floats, processes: Sequence[int]) -> Floats:
 
 def student(count: int) -> float:
     """How many standard errors a 95 % interval of the mean of `count` values reaches to either side."""
-    from scipy.special import stdtrit  # Student's t, without scipy.stats, which takes a second to load
+    from scipy.special import stdtrit
 
     return float(stdtrit(count - 1, 0.975))
+
+
+def normal(share: float) -> float:
+    """The quantile of the standard normal distribution."""
+    from scipy.special import ndtri
+
+    return float(ndtri(share))
 
 
 def medians(parts: Sequence[Floats]) -> Floats:
@@ -155,10 +160,13 @@ def quantile_bound(samples: Floats, quantile: float, confidence: float) -> float
     As in MLPerf's early stopping, samples are taken as independent: the k-th smallest of n, k being the
     least with P(Binomial(n, quantile) < k) >= confidence.
     """
-    from scipy.stats import binom
+    from scipy.special import bdtr, bdtrik
 
-    rank = int(binom.ppf(confidence, len(samples), quantile)) + 1
-    return float(np.sort(samples)[rank - 1]) if rank <= len(samples) else None
+    count = len(samples)
+    rank = max(int(np.nan_to_num(bdtrik(confidence, count, quantile))) - 1, 0)
+    while bdtr(rank, count, quantile) < confidence:
+        rank += 1
+    return float(np.sort(samples)[rank]) if rank < count else None
 
 
 def compare_rounds(
@@ -197,13 +205,17 @@ def compare_rounds(
 def _processes_differ(apart: Sequence[Floats]) -> bool:
     """Whether rounds cannot be taken together, by an analysis of variance. Its level is high, since to take together
     what differs is worse than the wider interval (Bancroft, Biometrics 20, 1964); at 0.1 both keep their level."""
-    from scipy.stats import f_oneway
+    from scipy.special import fdtrc
 
     if len(apart) < LEAST_PROCESSES or min(map(len, apart)) < 2:
         return False
     if all(np.ptp(each) == 0 for each in apart):
         return len({float(each[0]) for each in apart}) > 1
-    return bool(f_oneway(*apart).pvalue < 0.1)
+    sizes, means = np.array([len(each) for each in apart]), np.array([each.mean() for each in apart])
+    between = float((sizes * (means - np.average(means, weights=sizes)) ** 2).sum())
+    within = sum(float(((each - mean) ** 2).sum()) for each, mean in zip(apart, means, strict=True))
+    free, left = len(apart) - 1, int(sizes.sum()) - len(apart)
+    return float(fdtrc(free, left, between / free / (within / left))) < 0.1
 
 
 def _student_interval(values: Floats) -> tuple[float, Interval | None]:

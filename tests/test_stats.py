@@ -127,6 +127,20 @@ def test_wilson_interval(successes: int, trials: int) -> None:
     assert high == 1 if successes == trials else high < 1
 
 
+def test_short_formulas_are_those_of_scipy() -> None:
+    import scipy.stats
+
+    for trials in (1, 2, 7, 60, 50_000):
+        for successes in {0, 1, trials // 3, trials - 1, trials}:
+            exact = scipy.stats.binomtest(successes, trials, 0.5)
+            assert wilson_interval(successes, trials) == pytest.approx(exact.proportion_ci(0.95, "wilson"), abs=1e-15)
+            assert mcnemar_test(successes, trials - successes) == pytest.approx(exact.pvalue, rel=1e-9)
+    for count in (*range(1, 130), 9_999, 1_000_000):
+        for share, confidence in ((0.9, 0.99), (0.5, 0.9), (0.99, 0.95)):
+            least = int(scipy.stats.binom.ppf(confidence, count, share))
+            assert quantile_bound(np.arange(float(count)), share, confidence) == (least if least < count else None)
+
+
 def test_wilson_interval_is_the_same_seen_from_the_failures() -> None:
     low, high = wilson_interval(30, 100)
     assert wilson_interval(70, 100) == pytest.approx((1 - high, 1 - low))

@@ -6,13 +6,13 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from rtbench.errors import one_line
 from rtbench.records.run import Row, Run
 from rtbench.report import charts, latency_charts
 from rtbench.report.cells import NOTHING, agreement, notes
 from rtbench.report.encodings import Spec
 from rtbench.report.evidence import Evidence, Flips, flips
 from rtbench.report.tidy_csv import figure_at
+from rtbench.report.vega import library
 from rtbench.scores.answer import pareto_front
 from rtbench.scores.recommendation import recommendation, rule
 
@@ -122,7 +122,6 @@ def render_html(run: Run, evidence: Evidence) -> str:
 def render_page(template: str, **values: Any) -> str:
     """A page from a template of this package, with Vega-Lite inlined."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from vl_convert import javascript_bundle
 
     environment = Environment(
         loader=PackageLoader("rtbench.report"),
@@ -131,13 +130,7 @@ def render_page(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    try:
-        library = javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of Rust, and no Exception
-            raise
-        raise OSError(None, f"the library of charts cannot be loaded ({one_line(str(error))})") from error
-    return environment.get_template(template).render(library=library, **values)
+    return environment.get_template(template).render(library=library(), **values)
 
 
 def _specs(run: Run, evidence: Evidence, flipped: dict[str, list[Flips]]) -> dict[str, Spec]:
