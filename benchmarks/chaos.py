@@ -221,6 +221,8 @@ def judge(trial: Trial, whole: Path) -> None:
         trial.fault(f"its rows are {[row.id for row in run.rows]}")
         return
     own, theirs = blocks_of(trial.run, trial.rows), blocks_of(whole, trial.rows)
+    ids = [row.id for row in run.rows]
+    answers, right = read_predictions(trial.run, ids), read_predictions(whole, ids)
     for row, undisturbed in zip(run.rows, expected.rows, strict=True):
         if row.artifact:
             judge_artifact(trial, row.artifact)
@@ -228,7 +230,7 @@ def judge(trial: Trial, whole: Path) -> None:
             continue
         if (row.status, row.accuracy) != (undisturbed.status, undisturbed.accuracy):
             trial.fault(f"{row.id} is {row.status} ({row.reason}), or its accuracy is another")
-        if read_predictions(trial.run, row.id) != read_predictions(whole, row.id):
+        if answers[row.id] != right[row.id] or not right[row.id]:
             trial.fault(f"the predictions of {row.id} are not those of the undisturbed run")
         if own.get(row.id) != theirs.get(row.id):
             trial.fault(f"the samples of {row.id} are not those of the undisturbed run")

@@ -53,6 +53,7 @@ TESTS = {
     "scores/normalise": ("test_scores",),
     "scores/recommendation": ("test_recommendation", "test_recommendation_limits"),
     "scores/answer": ("test_answer",),
+    "scores/doubt": ("test_labels",),
     "images/preprocessing": ("test_preprocessing",),
     "images/cropping": ("test_preprocessing",),
 }

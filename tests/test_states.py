@@ -157,4 +157,4 @@ def test_a_choice_that_no_state_dict_shows_is_said(tmp_path: Path) -> None:
     )
     (choice,) = load_model(str(tmp_path / "g.pt"), ModelOptions()).record.choices
     assert "transform_input=True" in choice
-    assert "TorchScript" in choice
+    assert "--no-transform-input leaves that out" in choice

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rtbench.errors import UsageError
 from rtbench.report import vega
 
 
@@ -37,10 +38,14 @@ def test_it_is_made_where_nothing_can_be_kept(made: list[str], tmp_path: Path, m
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert vega.library() == "draw(0);\n"
-    monkeypatch.setenv("XDG_CACHE_HOME", "")
-    monkeypatch.setenv("HOME", "nowhere")  # relative, and so no place
-    assert vega.library() == "draw(1);\n"
-    assert len(made) == 2
+
+
+def test_it_is_made_for_a_user_without_a_home(made: list[str], monkeypatch) -> None:
+    def no_home() -> Path:
+        raise UsageError("you have no home folder")
+
+    monkeypatch.setattr(vega, "cache_folder", no_home)
+    assert [vega.library(), vega.library()] == ["draw(0);\n", "draw(1);\n"]
 
 
 def test_the_real_one_can_stand_in_a_page(tmp_path: Path, monkeypatch) -> None:

@@ -18,6 +18,7 @@ from rtbench.images.preprocessing import RESNET, for_channels, overridden
 from rtbench.models import hugging_face, own_code, timm_networks
 from rtbench.models.architectures import (
     CHANNELS,
+    TRANSFORM_INPUT,
     build,
     default_options,
     published_preprocessing,
@@ -164,7 +165,9 @@ def open_torch_artifact(artifact: Artifact, record: Model, trust_code: bool) -> 
         )
     if own_code.is_own(record.arch):
         own_code.require_trust(record.arch, trust_code)
-    fitted = replace(fit(checkpoint.state, record.arch), options=record.arch_options)
+    fitted = fit(checkpoint.state, record.arch)
+    if TRANSFORM_INPUT in record.arch_options:  # all else is read off the state dict
+        fitted = as_wanted(fitted, ModelOptions(transform_input=bool(record.arch_options[TRANSFORM_INPUT])))
     return LoadedModel(record, "state_dict", _network(fitted))
 
 
