@@ -5,7 +5,7 @@ RtbenchError                a sentence naming the problem, and a remedy
 │   └── NotKept             the run directory can no longer be written; measuring ends and can be resumed
 ├── ExportFailed             the model cannot be turned into this artifact (rows: failed)
 ├── RuntimeUnavailable      this machine cannot run it: no driver, package missing (row: unavailable)
-├── DeviceFailed            the GPU broke off: out of memory, lost, a call refused (row: failed)
+├── DeviceFailed            the GPU stopped: out of memory, lost, a call refused (row: failed)
 ├── InvalidOutput           it ran and its answer is wrong: NaN, wrong shape (row: invalid)
 └── WorkerFailed            a worker process crashed, hung or was killed (row: failed)
 """

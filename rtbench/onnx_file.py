@@ -53,7 +53,7 @@ def external_files(path: Path) -> dict[Path, int]:
                 least = int(entries.get("offset", 0)) + int(entries.get("length", 0))
                 files[file] = max(least, files.get(file, 0))
     except (ValueError, IndexError):
-        raise UsageError(f"{path} is damaged or no ONNX model", "export it again") from None
+        raise UsageError(f"{path} is damaged or not an ONNX model", "export it again") from None
     return files
 
 

@@ -228,7 +228,7 @@ class Sampling(Options):
         "Untimed runs of each row before them.  [default: until it has settled]", least=0, most=1_000_000
     )
     patience_s: float = option(
-        "Seconds to wait for a disturbed machine to calm down, in all.", 120.0, least=0, most=MOST_S
+        "Seconds to wait, in total, for other work on the machine to end.", 120.0, least=0, most=MOST_S
     )
     scenario: Scenario | None = option("Let MLPerf's load generator drive each row too.")
 

@@ -41,6 +41,6 @@ def read_named(kind: str, name: str, record: type[Read], /, *, or_else: str = ""
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{kind} {name}: {field}: {first['msg']}", "mend the file") from None
+        raise UsageError(f"{kind} {name}: {field}: {first['msg']}", "fix the file") from None
     except (ValueError, RecursionError) as error:  # no TOML, or no text
-        raise UsageError(f"{kind} {name} is not valid TOML: {error}", "mend the file") from None
+        raise UsageError(f"{kind} {name} is not valid TOML: {error}", "fix the file") from None

@@ -97,7 +97,7 @@ def test_an_artifact_that_is_gone_is_told_before_anything_is_measured(before, tm
     assert done.returncode == 2
     assert done.stderr == (
         f"rtbench: nothing of {before} can be timed again: its artifact {tmp_path / 'old' / 'model.fake'}"
-        " is not there any more; measure it again with --keep-artifacts\n"
+        " no longer exists; measure it again with --keep-artifacts\n"
     )
     assert not (tmp_path / "after").exists()
 
@@ -128,11 +128,11 @@ def test_rows_that_only_one_of_them_has_say_so(compare, tmp_path, rtbench):
     options = ("--against", tmp_path / "before", "--fail-on", "latency:20%", "--strict")
     stdout, run = compare("after", *new, *options, code=1)
     assert against(run, "one/fake/fp32").comparison is not None
-    assert against(run, "two/fake/fp32").reason == f"its artifact {old['two']} is not there any more"
+    assert against(run, "two/fake/fp32").reason == f"its artifact {old['two']} no longer exists"
     assert against(run, "three/fake/fp32").reason == "not measured in both"
     told = " ".join(stdout.split())
     assert "Gate: FAIL PASS latency:20%: nearest is one/fake/fp32, +5.0 %" in told
-    assert f"FAIL two/fake/fp32: latency: its artifact {old['two']} is not there any more" in told
+    assert f"FAIL two/fake/fp32: latency: its artifact {old['two']} no longer exists" in told
     assert "FAIL three/fake/fp32: latency: not measured in both" in told
     usual = rtbench("diff", tmp_path / "before", tmp_path / "after", "--fail-on", "latency:20%")
     assert usual.returncode == 0

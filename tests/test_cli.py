@@ -71,6 +71,26 @@ def test_quiet_says_nothing_on_stderr_and_verbose_a_line_a_phase(rtbench, fake, 
     assert "accuracy of fake/fp32: 45 in " in verbose.stderr
 
 
+@pytest.mark.parametrize("arguments", [("-q", "compare"), ("compare", "-q"), ("compare", "--quiet")])
+def test_quiet_may_stand_before_and_after_the_command(rtbench, fake, tmp_path, arguments):
+    done = rtbench(*arguments, fake, "--runs", "5", "--processes", "1", "--out", tmp_path / "run")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "fake/fp32" in done.stdout
+
+
+def test_after_two_hyphens_there_are_no_options(rtbench):
+    done = rtbench("compare", "--", "-q")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        2,
+        "rtbench: -q does not exist; name a model file or a torchvision model",
+    )
+
+
+def test_h_is_help(rtbench):
+    for command in ((), ("compare",), ("cache", "list")):
+        assert rtbench(*command, "-h").stdout == rtbench(*command, "--help").stdout != ""
+
+
 def test_quiet_keeps_errors(rtbench, tmp_path):
     done = rtbench("--quiet", "report", tmp_path / "missing")
     assert done.returncode == 2

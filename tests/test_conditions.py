@@ -119,7 +119,7 @@ HOT = GpuConditions(
     ("changes", "why", "remedy"),
     [
         ({"other_cores": 0.8}, "other processes kept 0.8 of 2 cores busy", "close them"),
-        ({"stolen_cores": 0.1}, "the host of this virtual machine took 0.1 cores away", "when it is idle"),
+        ({"stolen_cores": 0.1}, "CPU steal: the host of this virtual machine used 0.1 of its cores", "when it is idle"),
         ({"stolen_cores": 0.1, "other_cores": 1.2}, "other processes kept 1.2 of 2 cores busy", "close them"),
         ({"stolen_cores": 0.3, "other_cores": 0.3}, "other processes kept 0.3 of 2 cores busy", "close them"),
         ({"throttled_s": 0.25}, "the container's CPU limit stopped it for 0.25 s", "lower --threads"),
@@ -127,7 +127,7 @@ HOT = GpuConditions(
         ({"gpu": HOT}, "the GPU lowered its clock (power cap, thermal; 900 to 1590 MHz)", "cool it"),
         (
             {"gpu": HOT.model_copy(update={"slowdowns": [], "other_processes": 0}), "stolen_cores": 0.1},
-            "the host of this virtual machine took 0.1 cores away",
+            "CPU steal: the host of this virtual machine used 0.1 of its cores",
             "when it is idle",
         ),
         (

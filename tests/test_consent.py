@@ -187,7 +187,7 @@ def test_a_resumed_run_names_no_program_to_run(rtbench, tmp_path: Path) -> None:
     done = rtbench("compare", "--resume", run)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        f"rtbench: {run} was begun with --against-python {program}, which would be run; give it again if you trust it"
+        f"rtbench: {run} was started with --against-python {program}, which would be run; give it again if you trust it"
     )
     # The same words from another folder mean another program.
     done = rtbench("compare", "--resume", run, "--against-python", "bin/python", cwd=elsewhere)

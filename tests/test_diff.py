@@ -172,7 +172,7 @@ def test_a_folder_of_repeats_is_one_side(tmp_path):
     assert width["three"].ci95[1] - width["three"].ci95[0] < width["one"].ci95[1] - width["one"].ci95[0]
     environment = read_run(tmp_path / "after" / "1").environment.model_copy(update={"threads": 1})
     rewrite(tmp_path / "after" / "1", environment=environment)
-    with pytest.raises(UsageError, match="are no repeats: 1 has other threads"):
+    with pytest.raises(UsageError, match="are not repeats: 1 has other threads"):
         read_side(tmp_path / "after")
 
 

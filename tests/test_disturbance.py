@@ -92,7 +92,7 @@ def test_the_machine_is_waited_for_and_whom_for_is_told(compare):
     cores = comparing.read_environment(1).cores
     assert [line for line in told if line.startswith("waiting")] == [
         f"waiting for a neighbour (process 7), which keeps 1.2 of {cores} cores busy",
-        "waiting for the host of this virtual machine, which takes cores away",
+        "waiting for the host of this virtual machine (CPU steal)",
     ]
 
 

@@ -238,7 +238,7 @@ def test_bad_onnx_files_are_told_in_a_sentence(exported, rtbench, tmp_path):
     whole = (exported / "onnx-fp32.onnx").read_bytes()
     (tmp_path / "short.onnx").write_bytes(whole[: len(whole) // 3])
     (tmp_path / "empty.onnx").write_bytes(b"")
-    for name, words in (("short.onnx", "damaged or no ONNX model"), ("empty.onnx", "is empty")):
+    for name, words in (("short.onnx", "damaged or not an ONNX model"), ("empty.onnx", "is empty")):
         done = rtbench("compare", name)
         assert done.returncode == 2
         assert words in done.stderr

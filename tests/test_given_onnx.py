@@ -149,7 +149,7 @@ def test_a_graph_of_a_later_version_is_told_with_the_versions(what: str, tmp_pat
 
 def test_what_cannot_be_parsed_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "cut.onnx").write_bytes(graph(tmp_path / "whole.onnx").read_bytes()[:-40])
-    with pytest.raises(UsageError, match="damaged or no ONNX model"):
+    with pytest.raises(UsageError, match="damaged or not an ONNX model"):
         adopt_onnx(tmp_path / "cut.onnx", ModelOptions(), None)
 
 

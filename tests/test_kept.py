@@ -196,7 +196,7 @@ def test_a_disk_that_is_full_ends_the_measuring_and_not_a_row(
     stderr = ended(compare(*asked, most_bytes=most_bytes), 2)
     assert stderr.count("\n") == 1, stderr
     assert f"{file}" in stderr
-    assert "File too large; what was measured is kept: make room, then rtbench compare --resume" in stderr
+    assert "File too large; what was measured is kept: free some space, then rtbench compare --resume" in stderr
     (row,) = read_run(run).rows
     assert row.status == "ok"
     kept = {row: [each.tolist() for each in rounds] for row, rounds in read_samples(run).items()}

@@ -74,7 +74,7 @@ def test_what_other_programs_leave_is_no_class_and_counted(tmp_path: Path) -> No
     images = read_labelled(tmp_path, 2)
     assert labels(images) == {"cat": 0, "dog": 1}
     assert len(images.files) == 2
-    assert images.choices == ("3 files in it are no images: 1 .db, 1 .txt, 1 hidden",)
+    assert images.choices == ("3 files in it are not images: 1 .db, 1 .txt, 1 hidden",)
 
 
 @pytest.mark.parametrize(

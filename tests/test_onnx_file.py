@@ -179,7 +179,7 @@ def test_a_place_that_is_not_a_number_is_told(tmp_path, key, value):
     model = onnx.load(path, load_external_data=False)
     next(each for each in model.graph.initializer[0].external_data if each.key == key).value = value
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(UsageError, match="damaged or no ONNX model"):
+    with pytest.raises(UsageError, match="damaged or not an ONNX model"):
         require_external_files(path)
 
 

@@ -346,7 +346,7 @@ def neither_images_nor_archives(folder: Path) -> Path:
         (a_damaged_parquet_file, "a.parquet cannot be read: "),
         (a_compressed_tar, "is damaged or not an uncompressed tar"),
         (a_sample_without_its_label, "1 of 7 images in"),
-        (words_for_labels, "has the label 'tabby cat', neither a class index nor a wnid"),
+        (words_for_labels, "has the label 'tabby cat', expected a class index or a wnid"),
         (neither_images_nor_archives, "looked for image files in it or in folders of classes, .tar and .parquet files"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",

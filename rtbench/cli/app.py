@@ -27,7 +27,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+LOUDNESS = {"-q", "--quiet", "-v", "--verbose"}
+"""Options of rtbench itself, which may stand after the command too."""
 
 INTERRUPTED = 130
 WRONG_USAGE: type[Exception] = typer.BadParameter.__mro__[1]
@@ -94,7 +97,7 @@ def compare(
         Path | None, option("--out", help="The run directory.  [default: runs/TIME-NAME]", metavar="DIR")
     ] = None,
     resume: Annotated[
-        Path | None, option("--resume", help="Go on with an interrupted run, as it was begun.", metavar="RUN")
+        Path | None, option("--resume", help="Resume an interrupted run, as it was started.", metavar="RUN")
     ] = None,
     fail_on: Annotated[
         str | None,
@@ -152,7 +155,7 @@ def _show_changes(before: Path, after: Path, budgets: Mapping[Figure, float], *,
 
 
 def _resume(context: typer.Context, run: Path) -> None:
-    """Run the command again that `run` was begun with, in the folder that it was begun in.
+    """Run the command again that `run` was started with, in the folder that it was started in.
 
     UsageError where options or models given now are not those given then. Consent to run code is never taken from the
     run, which may be somebody else's: it counts only where it is given now.
@@ -174,7 +177,7 @@ def _resume(context: typer.Context, run: Path) -> None:
     )
     if python and not given:
         raise UsageError(
-            f"{run} was begun with --against-python {python}, which would be run", "give it again if you trust it"
+            f"{run} was started with --against-python {python}, which would be run", "give it again if you trust it"
         )
     begun.params["against_python"], context.params["against_python"] = python, given
     for parameter in context.command.params:
@@ -182,13 +185,13 @@ def _resume(context: typer.Context, run: Path) -> None:
         said = context.get_parameter_source(name)
         if name != "resume" and said and said.name == "COMMANDLINE" and context.params[name] != begun.params[name]:
             raise UsageError(
-                f"{parameter.opts[0]} is {context.params[name]}, and {begun.params[name]} when {run} was begun",
+                f"{parameter.opts[0]} is {context.params[name]}, and {begun.params[name]} when {run} was started",
                 "leave it out, or start a new run",
             )
     try:
         os.chdir(folder)
     except OSError as error:
-        raise UsageError(f"{run} was begun in {folder}: {error.strerror}", "start a new run") from None
+        raise UsageError(f"{run} was started in {folder}: {error.strerror}", "start a new run") from None
     with begun:
         context.command.invoke(begun)
 
@@ -224,7 +227,7 @@ def gpu_check(run: Annotated[Path, typer.Argument(metavar="RUN", help="What make
 
 @app.command()
 def doctor() -> None:
-    """Say what this machine can run: each runtime OK, or why not and what would mend it.
+    """Say what this machine can run: each runtime OK, or why not and how to fix it.
 
     Example: rtbench doctor
     """
@@ -247,7 +250,7 @@ def main() -> None:
     try:
         with reading():
             _require_utf8(sys.argv)
-            code = app(prog_name="rtbench", standalone_mode=False)
+            code = app(_loudness_first(sys.argv[1:]), prog_name="rtbench", standalone_mode=False)
         require_delivered()
     except WRONG_USAGE as error:
         code = _wrong_usage(error)
@@ -258,6 +261,11 @@ def main() -> None:
     except typer.Abort:
         code = INTERRUPTED
     sys.exit(code)
+
+
+def _loudness_first(arguments: Sequence[str]) -> list[str]:
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return sorted(arguments[:end], key=lambda each: each not in LOUDNESS) + list(arguments[end:])
 
 
 def _require_utf8(arguments: Sequence[str]) -> None:

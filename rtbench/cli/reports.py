@@ -79,7 +79,7 @@ def diff(
 
 
 def history(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where run directories lie, at any depth.")] = Path(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Folder of run directories, at any depth.")] = Path(
         "runs"
     ),
     format: Annotated[HistoryFormat, option("--format", help="How to render it.")] = "table",

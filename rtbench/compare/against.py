@@ -62,7 +62,7 @@ def _hold(row: Row, path: Path, folder: Path) -> Artifact | str:
     for found in (*kept, source):  # the first: from an interrupted sitting
         if artifacts.is_unchanged(found, artifact.sha256):
             return artifact.model_copy(update={"path": str(keep(artifact, found, folder))})
-    return f"its artifact {source} {'has changed since' if source.exists() else 'is not there any more'}"
+    return f"its artifact {source} {'has changed since' if source.exists() else 'no longer exists'}"
 
 
 def plan_earlier(earlier: Earlier, rows: Sequence[PlannedRow], plan: Plan, progress: Progress) -> list[PlannedRow]:

@@ -29,7 +29,7 @@ class Patience:
             if not disturbance:
                 return True
             whom = f"{busiest}, which keeps {max(seen.other_s, 0) / seen.wall_s:.1f} of {self._judge.cores} cores busy"
-            what = {"other processes": whom, "steal": "the host of this virtual machine, which takes cores away"}
+            what = {"other processes": whom, "steal": "the host of this virtual machine (CPU steal)"}
             phase = self._told.setdefault((disturbance, busiest), f"{WAITING} {what.get(disturbance, disturbance)}")
             self._progress(phase, int(self._spent), int(self._seconds))
         return False

@@ -50,7 +50,7 @@ def take_blocks(rows: Sequence[PlannedRow], sampling: Sampling, directory: RunDi
 def _require_same(kept: Run, run: Run, path: Path) -> None:
     def require(what: str, now: Any, then: Any) -> None:
         if now != then:
-            raise UsageError(f"{what} {now}, and {then} when {path} was begun", "start a new run")
+            raise UsageError(f"{what} {now}, and {then} when {path} was started", "start a new run")
 
     for name in COMPARABLE:
         require(f"{name} is", getattr(run.environment, name), getattr(kept.environment, name))
@@ -59,15 +59,15 @@ def _require_same(kept: Run, run: Run, path: Path) -> None:
         require(f"package {package} is", now, then)
     for model, before in zip(run.models, kept.models, strict=False):
         if model.sha256 != before.sha256:
-            raise UsageError(f"{model.source} is not the model that {path} was begun with", "start a new run")
+            raise UsageError(f"{model.source} is not the model that {path} was started with", "start a new run")
         require(f"the preprocessing of {model.name} is", model.preprocessing, before.preprocessing)
     data, before_data = (each.dataset.fingerprint if each.dataset else None for each in (run, kept))
     if data != before_data:
-        raise UsageError(f"the images are not those that {path} was begun with", "start a new run")
+        raise UsageError(f"the images are not those that {path} was started with", "start a new run")
     require("the rows are", [row.id for row in run.rows], [row.id for row in kept.rows])
     for row, old in zip(run.rows, kept.rows, strict=True):
         if old.artifact and _sha256(row) != _sha256(old):
-            raise UsageError(f"the artifact of {row.id} is not the one that {path} was begun with", "start a new run")
+            raise UsageError(f"the artifact of {row.id} is not the one that {path} was started with", "start a new run")
 
 
 def _sha256(row: Row) -> str | None:

@@ -156,7 +156,7 @@ class _Measuring:
         """Open the row's artifact in a fresh process; the first time, see what it is and whether it is right."""
         prepared = row.prepared
         if row.choice.device == "trt" and row.record.provider is None:
-            self._progress(f"{row.id}: ONNX Runtime builds its TensorRT engine, for minutes without a word", 0, 1)
+            self._progress(f"{row.id}: ONNX Runtime builds its TensorRT engine, which takes minutes", 0, 1)
             self._start(row, BUSY_TIMEOUT_S)
         info, startup = self._start(row)
         row.add_startup(startup)

@@ -37,7 +37,7 @@ def adopt_onnx(path: Path, options: ModelOptions, recipe: Preprocessing | None) 
     """The record of an ONNX classifier and the file as an artifact, where it lies.
 
     `recipe` is the reference model's; without one, the input size is read off the graph. Raises UsageError for a file
-    that ONNX Runtime does not load, or that is no classifier of images.
+    that ONNX Runtime does not load, or that is not a classifier of images.
     """
     artifacts.require_file(path)
     require_external_files(path)
@@ -97,9 +97,9 @@ def _parsed(path: Path) -> onnx.ModelProto:
     try:
         graph = onnx.load(path, load_external_data=False)
     except google.protobuf.message.DecodeError:
-        raise UsageError(f"{path} is damaged or no ONNX model: it cannot be parsed", "export it again") from None
+        raise UsageError(f"{path} is damaged or not an ONNX model: it cannot be parsed", "export it again") from None
     if not graph.graph.node:
-        raise UsageError(f"{path} is damaged or no ONNX model: it has no nodes", "export it again")
+        raise UsageError(f"{path} is damaged or not an ONNX model: it has no nodes", "export it again")
     if any(dim < 0 for tensor in graph.graph.initializer for dim in tensor.dims):
         raise UsageError(f"{path} is damaged: a weight has a negative dimension", "export it again")
     return graph
@@ -162,7 +162,7 @@ def _output(path: Path, session: onnxruntime.InferenceSession, wanted: str | Non
     shape = outputs[name]
     if len(shape) != 2 or not isinstance(shape[1], int):
         raise UsageError(
-            f"{path} is no classifier with a known number of classes: its output is {shown}",
+            f"{path} is not a classifier with a known number of classes: its output is {shown}",
             "its output must be (batch, classes)",
         )
     require_classes(str(path), shape[1])

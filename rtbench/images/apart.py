@@ -63,4 +63,4 @@ def bound_memory() -> None:
 
 
 def _unreadable(path: Path, why: str) -> UsageError:
-    return UsageError(f"{visible_text(str(path))} cannot be read: {why}", "is it whole? download it again")
+    return UsageError(f"{visible_text(str(path))} cannot be read: {why}", "it may be incomplete; download it again")

@@ -100,7 +100,7 @@ def _read_images(path: Path) -> ImageSet:
 def _told(skipped: Counter[str]) -> tuple[str, ...]:
     most = sorted(skipped.items(), key=lambda each: (-each[1], each[0]))[:MOST_KINDS]
     parts = ", ".join(f"{count} {what}" for what, count in most)
-    return (f"{sum(skipped.values())} files in it are no images: {parts}",) if skipped else ()
+    return (f"{sum(skipped.values())} files in it are not images: {parts}",) if skipped else ()
 
 
 def _read_labelled(path: Path, classes: int, reading: Reading) -> ImageSet:
@@ -230,7 +230,7 @@ def _by_label(samples: Iterable[tuple[ImageFile, Label]]) -> Iterator[ImageFile]
     for image, label in samples:
         if isinstance(label, str) and label not in wnids:
             raise UsageError(
-                f"{image.shown} has the label {label!r:.40}, neither a class index nor a wnid", "write class indices"
+                f"{image.shown} has the label {label!r:.40}, expected a class index or a wnid", "write class indices"
             )
         yield replace(image, label=wnids[label] if isinstance(label, str) else label)
 

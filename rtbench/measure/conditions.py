@@ -90,7 +90,7 @@ class Judge:
             return f"{gpu.other_processes} other processes used the GPU", "close them and run again"
         if conditions.stolen_cores > conditions.other_cores:
             return (
-                f"the host of this virtual machine took {conditions.stolen_cores:.2g} cores away",
+                f"CPU steal: the host of this virtual machine used {conditions.stolen_cores:.2g} of its cores",
                 "run again when it is idle",
             )
         busy = f"{conditions.other_cores:.1f} of {self.cores} cores"

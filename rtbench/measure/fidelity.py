@@ -24,7 +24,7 @@ Array = NDArray[np.float32]
 def require_outputs(outputs: Array, images: int, classes: int) -> None:
     """Raise InvalidOutput unless `outputs` are finite numbers of shape (images, classes)."""
     if outputs.shape != (images, classes):
-        raise InvalidOutput(f"output has shape {list(outputs.shape)} where {[images, classes]} is due")
+        raise InvalidOutput(f"output has shape {list(outputs.shape)}, expected {[images, classes]}")
     wrong = int((~np.isfinite(outputs)).any(axis=1).sum())
     if wrong:
         raise InvalidOutput(f"output has NaN or infinity for {wrong} of {images} images")

@@ -64,7 +64,7 @@ def read_script(path: Path) -> FakeScript:
     except ValidationError as error:
         first = error.errors()[0]
         problem = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
-        raise UsageError(f"{path} is not a script for the fake runtime: {problem}", "mend it") from None
+        raise UsageError(f"{path} is not a script for the fake runtime: {problem}", "fix it") from None
 
 
 def adopt(path: Path, script: FakeScript, options: ModelOptions) -> tuple[Model, Artifact]:

@@ -52,7 +52,7 @@ def as_logits(output: Any) -> NDArray[np.float32]:
         remedy = "its output must be (batch, classes)"
         if isinstance(output, (tuple, list, Mapping)):
             remedy = "wrap it in a module that returns the logits alone, and save that"
-        raise UsageError(f"the model is no classifier: its output is {_described(output)}", remedy)
+        raise UsageError(f"the model is not a classifier: its output is {_described(output)}", remedy)
     array: NDArray[np.float32] = output.detach().to("cpu", torch.float32).numpy()
     return array
 

@@ -210,7 +210,7 @@ def _environment_note(run: Run) -> str:
         runs += f" and {timed.processes} processes" if timed.processes > 1 else ""
     gpu = f", {env.gpu.name}" if env.gpu else ", no GPU"
     return (
-        f"Batch 1, host to host{runs}, {env.threads} threads a row on {env.cpu}{gpu}."
+        f"Batch 1, including host-device copies{runs}, {env.threads} threads a row on {env.cpu}{gpu}."
         f" mean ± 95 % is over {'processes' if timed and timed.processes >= LEAST_PROCESSES else 'rounds'},"
         " comparisons are of medians round by round;"
         " agree is top-1 agreement with the model."

@@ -16,7 +16,7 @@ from rtbench.report.visible import visible
 def render_findings(findings: Sequence[Finding], environment: Environment) -> Group:
     findings, environment = visible(findings), visible(environment)
     table = Table(box=None, pad_edge=False)
-    for header in ("runtime", "state", "what was found", "what would mend it"):
+    for header in ("runtime", "state", "what was found", "how to fix it"):
         table.add_column(header, overflow="fold")
     for finding in findings:
         state = Text("OK", style="green") if finding.ok else Text("unavailable", style="yellow")

@@ -55,7 +55,7 @@ def read_side(path: Path) -> Side:
     for folder, run in zip(folders, runs, strict=True):
         reason = other_machine(runs[-1], run)
         if reason:
-            raise UsageError(f"the runs in {path} are no repeats: {folder.name} has {reason}", "name one run")
+            raise UsageError(f"the runs in {path} are not repeats: {folder.name} has {reason}", "name one run")
     homes = [folder if is_folder(folder) else folder.parent for folder in folders]
     right = read_right(homes[-1], [row.id for row in runs[-1].rows])
     return Side(path, runs, [_read_medians(home) for home in homes], right)

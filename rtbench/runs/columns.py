@@ -110,7 +110,7 @@ def _parse(path: Path) -> Columns:
             first = text.readline()
             header = next(csv.reader([first]), [])
             if first.endswith("\n") and not {*header} >= REQUIRED:
-                raise ValueError(f"it has not all the columns {', '.join(sorted(REQUIRED))}")
+                raise ValueError(f"it lacks some of the columns {', '.join(sorted(REQUIRED))}")
             for lines in _chunks(text):
                 found.add(lines, header)
     return found.columns()

@@ -144,7 +144,7 @@ class RunDirectory:
             raise self.not_kept(str(path), error) from None
 
     def not_kept(self, what: str, error: OSError) -> NotKept:
-        remedy = f"what was measured is kept: make room, then rtbench compare --resume {self.path}"
+        remedy = f"what was measured is kept: free some space, then rtbench compare --resume {self.path}"
         return NotKept(
             f"cannot write {what}: {error.strerror}", remedy if (self.path / RESULT).exists() else "make room"
         )

@@ -86,7 +86,7 @@ class EngineSession:
     @staticmethod
     def _only(names: list[str]) -> str:
         if len(names) != 1:
-            raise InvalidOutput(f"it has tensors {', '.join(names)} where one input and one output are due")
+            raise InvalidOutput(f"it has tensors {', '.join(names)}, expected one input and one output")
         return names[0]
 
     def _make_buffers(self) -> None:

@@ -103,7 +103,7 @@ def _device_failed(error: Exception) -> RtbenchError:
     first = str(error).strip().splitlines()[0]
     if "allocate memory" in first or "out of memory" in first:
         return DeviceFailed(f"the GPU is out of memory ({first})", "end what else uses it")
-    return DeviceFailed(f"the GPU broke off: {first}", "see its Xid error in dmesg, and reset it")
+    return DeviceFailed(f"the GPU stopped: {first}", "see its Xid error in dmesg, and reset it")
 
 
 def fell_back(wanted: str, actual: str, complaints: Sequence[str]) -> RuntimeUnavailable:

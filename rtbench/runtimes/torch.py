@@ -61,7 +61,7 @@ class TorchSession:
             raise DeviceFailed("the GPU is out of memory", "end what else uses it") from error
         except torch.AcceleratorError as error:
             first = str(error).splitlines()[0]
-            raise DeviceFailed(f"the GPU broke off: {first}", "see its Xid error in dmesg, and reset it") from error
+            raise DeviceFailed(f"the GPU stopped: {first}", "see its Xid error in dmesg, and reset it") from error
 
     def _compute(self) -> None:
         with torch.inference_mode():
