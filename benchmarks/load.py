@@ -64,6 +64,7 @@ def made_history(folder: Path, runs: int) -> None:
     generator = np.random.default_rng(0)
     for kind in (1.0, 1.2):
         write_usual_run(folder / f"kind-{kind}", slower=kind)
+        save_columns(folder / f"kind-{kind}" / SAMPLES)
     for number in range(runs):
         path = folder / "runs" / f"{number:05}"
         shutil.copytree(folder / f"kind-{generator.choice((1.0, 1.2), p=(0.95, 0.05))}", path)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from rtbench.errors import UsageError
 from rtbench.records import Record
 from rtbench.records.run import Row, Run
 from rtbench.review.diff import FIGURES, Diff, Figure, diff
-from rtbench.review.sides import read_side
+from rtbench.review.sides import Side, read_side
 from rtbench.review.spread import STATISTICS
+from rtbench.runs.predictions import PREDICTIONS
 from rtbench.runs.reading import is_folder
 from rtbench.runs.result import RESULT, read_run
 from rtbench.runs.samples import SAMPLES
@@ -23,6 +25,8 @@ from rtbench.terms import Status
 
 INDEX = ".rtbench-history.json"
 """What was read and computed before, beside the runs, after its own hash; made again where it is missing or damaged."""
+SIDES = 16
+"""Runs whose samples are kept in memory, for the next run of each machine and model."""
 
 
 class Point(Record):
@@ -72,32 +76,47 @@ def history(folder: Path) -> History:
     and hardware. UsageError where there is none."""
     if not is_folder(folder):
         raise UsageError(f"{folder} is not a folder", "name the folder of your run directories")
-    kept = _read_index(folder / INDEX)
+    found = dict(_find_runs(folder))
+    if not found:
+        raise UsageError(f"there are no runs under {folder}", "name the folder of your run directories")
+    index = _read_index(folder / INDEX)
+    kept = {name: index[name] for name, (_, stamp) in found.items() if name in index and index[name].stamp == stamp}
+    created = {name: kept[name].created if name in kept else _created(path) for name, (path, _) in found.items()}
     runs: dict[str, _Kept] = {}
     skipped: list[str] = []
-    paths = {_name(path.relative_to(folder)): path for path in _run_folders(folder)}
-    for name, path in paths.items():
-        stamp = _stamp(path)
+    read = lru_cache(maxsize=SIDES)(read_side)
+    last: dict[tuple[str, ...], str] = {}
+    for name in sorted(found, key=lambda name: (created[name], name)):
+        path, stamp = found[name]
         try:
-            runs[name] = kept[name] if name in kept and kept[name].stamp == stamp else _read(name, path, stamp)
+            own = kept.get(name) or _read(name, path, stamp, read)
         except UsageError as error:
             skipped.append(str(error))
-    if not paths:
-        raise UsageError(f"there are no runs under {folder}", "name the folder of your run directories")
-    order = sorted(runs, key=lambda name: (runs[name].created, paths[name]))
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for name in order:
-        alike.setdefault(runs[name].like, []).append(name)
-    for names in alike.values():
-        _compare(names, runs, paths, skipped)
-    if runs != kept:
+            continue
+        before = last.get(own.like)
+        compared = f"{STATISTICS} {before} {runs[before].stamp}" if before else ""
+        if own.compared != compared:
+            try:
+                changes = diff(read(found[before][0]), read(path)) if before else None
+            except UsageError as error:
+                skipped.append(str(error))
+                changes, compared = None, None
+            points = [_with_changes(point, changes) for point in own.points]
+            own = own.model_copy(update={"compared": compared, "points": points})
+        runs[name] = own
+        last[own.like] = name
+    if runs != index:
         _write_index(folder / INDEX, runs)
-    points = [point for name in order for point in runs[name].points]
+    points = [point for own in runs.values() for point in own.points]
     return History(folder=_name(folder), points=points, skipped=list(dict.fromkeys(skipped)))
 
 
-def _run_folders(folder: Path) -> list[Path]:
-    return sorted(Path(path) for path, _, files in os.walk(folder) if RESULT in files)
+def _find_runs(folder: Path) -> Iterator[tuple[str, tuple[Path, str]]]:
+    """By its name below the folder, where each run is and the stamp of its files."""
+    for place, _, files in os.walk(folder):
+        if RESULT in files:
+            path = Path(place)
+            yield _name(path.relative_to(folder)), (path, _stamp(place))
 
 
 def _name(path: Path) -> str:
@@ -105,28 +124,22 @@ def _name(path: Path) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
-def _read(name: str, path: Path, stamp: str) -> _Kept:
-    run = read_run(path)
+def _created(path: Path) -> str:
+    """When a run was begun, at first sight: empty where its result cannot be read, which its reader then tells."""
+    try:
+        return str(json.loads((path / RESULT).read_bytes())["created"])
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return ""
+
+
+def _read(name: str, path: Path, stamp: str, read: Callable[[Path], Side]) -> _Kept:
+    try:
+        run = read(path).run
+    except UsageError:  # of its samples or predictions, which the comparison tells
+        run = read_run(path)
     like = (machine(run), *(model.name for model in run.models))
     points = [_point(name, run, row) for row in run.rows]
     return _Kept(stamp=stamp, created=run.created, like=like, points=points)
-
-
-def _compare(names: list[str], runs: dict[str, _Kept], paths: Mapping[str, Path], skipped: list[str]) -> None:
-    """Compare runs that are alike, in the order of time, each with the one before where that has not been done."""
-    read = lru_cache(maxsize=2)(read_side)
-    for before, name in zip([None, *names], names, strict=False):
-        compared: str | None = f"{STATISTICS} {before} {runs[before].stamp}" if before else ""
-        if runs[name].compared == compared:
-            continue
-        found = None
-        try:
-            found = diff(read(paths[before]), read(paths[name])) if before else None
-        except UsageError as error:
-            skipped.append(str(error))
-            compared = None
-        points = [_with_changes(point, found) for point in runs[name].points]
-        runs[name] = runs[name].model_copy(update={"compared": compared, "points": points})
 
 
 def machine(run: Run) -> str:
@@ -178,8 +191,17 @@ def _write_index(path: Path, runs: dict[str, _Kept]) -> None:
         write_text(path, f"{hashlib.sha256(content.encode()).hexdigest()}\n{content}")
 
 
-def _stamp(path: Path) -> str:
+def _stamp(folder: str) -> str:
     """Of what a run's points and changes are made of: when it was written, and its size."""
-    files = [path / RESULT, path / SAMPLES, *sorted((path / "predictions").glob("*.csv"))]
-    found = [(file.name, file.stat()) for file in files if file.exists()]
+    files = [each for each in _files(folder) if each.name in (RESULT, SAMPLES)]
+    files += [each for each in _files(f"{folder}/{PREDICTIONS}") if each.name.endswith(".csv")]
+    found = sorted((each.name, each.stat()) for each in files)
     return ",".join(f"{name}:{stat.st_mtime_ns}:{stat.st_size}" for name, stat in found)
+
+
+def _files(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []
