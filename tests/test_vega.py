@@ -34,13 +34,15 @@ def test_it_is_made_once_and_again_where_it_is_damaged(made: list[str], tmp_path
     assert vega.library() == made[-1]
 
 
-def test_it_is_made_where_nothing_can_be_kept(made: list[str], tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.usefixtures("made")
+def test_it_is_made_where_nothing_can_be_kept(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert vega.library() == "draw(0);\n"
 
 
-def test_it_is_made_for_a_user_without_a_home(made: list[str], monkeypatch) -> None:
+@pytest.mark.usefixtures("made")
+def test_it_is_made_for_a_user_without_a_home(monkeypatch) -> None:
     def no_home() -> Path:
         raise UsageError("you have no home folder")
 
