@@ -94,7 +94,7 @@ def history(folder: Path) -> History:
             skipped.append(str(error))
             continue
         before = last.get(own.like)
-        compared = f"{STATISTICS} {before} {runs[before].stamp}" if before else ""
+        compared: str | None = f"{STATISTICS} {before} {runs[before].stamp}" if before else ""
         if own.compared != compared:
             try:
                 changes = diff(read(found[before][0]), read(path)) if before else None
