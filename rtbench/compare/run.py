@@ -6,14 +6,17 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 
 from rtbench.compare.against import PREFIX, Earlier, compare_with, hold_artifacts, keep_artifacts, plan_earlier
+from rtbench.compare.checks import CHECK_IMAGES
 from rtbench.compare.evaluate import predict_row, score_accuracy
 from rtbench.compare.exporting import BUSY_TIMEOUT_S
 from rtbench.compare.held import as_held
 from rtbench.compare.plan import Plan, PlannedRow, default_choices, plan_rows, prepare_all, require_some_row
+from rtbench.compare.prepare import FIDELITY_IMAGES
 from rtbench.compare.prepared import Prepared, Progress
 from rtbench.compare.resume import INTERRUPTED, take_blocks, take_up
 from rtbench.compare.timing import Timing, compare_latencies, compare_pair, summarise
 from rtbench.errors import InvalidOutput, UsageError
+from rtbench.images.image_set import spread_indices
 from rtbench.measure.conditions import Judge
 from rtbench.measure.cpu import lacks_vnni
 from rtbench.measure.environment import read_environment
@@ -209,11 +212,15 @@ class _Measuring:
         return []
 
     def _check(self, row: PlannedRow) -> None:
+        """The model's own row on few images: it computes what it was loaded from."""
         prepared = row.prepared
-        outputs = row.running.call("logits", prepared.fidelity_indices, on_progress=self._report(f"check {row.id}"))
-        require_outputs(outputs, len(prepared.fidelity_indices), prepared.model.classes)
+        most = CHECK_IMAGES if is_torch_fp32(row.record) else FIDELITY_IMAGES
+        chosen = spread_indices(len(prepared.fidelity_indices), most)
+        indices = [prepared.fidelity_indices[position] for position in chosen]
+        outputs = row.running.call("logits", indices, on_progress=self._report(f"check {row.id}"))
+        require_outputs(outputs, len(indices), prepared.model.classes)
         if prepared.reference is not None:
-            status, fidelity = judge(prepared.reference, outputs, row.record.precision)
+            status, fidelity = judge(prepared.reference[chosen], outputs, row.record.precision)
             row.update(fidelity=fidelity)
             if status == "invalid":
                 raise InvalidOutput(fidelity.verdict)
