@@ -82,7 +82,7 @@ def test_after_two_hyphens_there_are_no_options(rtbench):
     done = rtbench("compare", "--", "-q")
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
         2,
-        "rtbench: -q does not exist; name a model file or a torchvision model",
+        "rtbench: there is no architecture '-q'; see torchvision.models.list_models() for the names",
     )
 
 

@@ -242,5 +242,5 @@ def test_a_wrong_input_size_and_a_model_that_is_no_classifier(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.trace(torch.nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 8, 8)).save(str(tmp_path / "map.pt"))
-    with pytest.raises(UsageError, match=r"no classifier: its output is of shape \[1, 4, 222, 222\]"):
+    with pytest.raises(UsageError, match=r"not a classifier: its output is of shape \[1, 4, 222, 222\]"):
         load_model(str(tmp_path / "map.pt"), TRUSTED)
