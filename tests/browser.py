@@ -64,7 +64,8 @@ class Browser:
     def requests(self) -> list[str]:
         """The addresses asked for since it was last asked."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        return [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]
+        sent = [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]
+        return [url for url in sent if not url.startswith("chrome://")]  # of the page that a new browser shows
 
     def screenshot(self, path: Path, *, height: int | None = None) -> None:
         """The page from its top, whole or as far as `height`."""

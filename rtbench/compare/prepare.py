@@ -65,7 +65,9 @@ def prepare(
         image_set = read_images(data.data) if data.data and export_only else _images(data, model)
         model = choose_reading(exporter, model, image_set, options, place, progress)
         cached = cache(image_set, model, place, progress)
-        judged = CHECK_IMAGES if len(image_set.labelled) >= FIDELITY_IMAGES else FIDELITY_IMAGES
+        nothing_else = not formats and direct is None and options.precisions == ("fp32",)
+        few = nothing_else or len(image_set.labelled) >= FIDELITY_IMAGES
+        judged = CHECK_IMAGES if few else FIDELITY_IMAGES
         indices = [cached.readable[position] for position in spread_indices(len(cached.readable), judged)]
         outputs = exporter.call("reference", cached.path, indices, model.preprocessing)
         folder = place.folder or artifacts.artifact_folder(place.engines, model)
