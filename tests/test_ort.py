@@ -49,5 +49,5 @@ def test_what_onnx_runtime_says_of_a_full_gpu_becomes_a_sentence():
     )
     with pytest.raises(DeviceFailed, match="out of memory"), ort_gpu.translated():
         raise said
-    with pytest.raises(DeviceFailed, match="broke off: CUDA failure 719"), ort_gpu.translated():
+    with pytest.raises(DeviceFailed, match="the GPU stopped: CUDA failure 719"), ort_gpu.translated():
         raise ort_gpu.state.Fail("CUDA failure 719: unspecified launch failure\nstack")
