@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Ctrl-C is no traceback from the first import on."""
+    """From the first import on, Ctrl-C ends without a traceback."""
     try:
         from rtbench.cli.app import main as run
 

@@ -1,7 +1,7 @@
 """What can go wrong, as one tree.
 
 RtbenchError                a sentence naming the problem, and a remedy
-├── UsageError              wrong usage or input, the user's to mend (exit code 2)
+├── UsageError              wrong usage or input, the user's to fix (exit code 2)
 │   └── NotKept             the run directory can no longer be written; measuring ends and can be resumed
 ├── ExportFailed             the model cannot be turned into this artifact (rows: failed)
 ├── RuntimeUnavailable      this machine cannot run it: no driver, package missing (row: unavailable)
@@ -70,7 +70,7 @@ class NotKept(UsageError):
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """What the system refuses of a file that the user named is the user's to mend."""
+    """What the system refuses of a file that the user named is the user's to fix."""
     try:
         yield
     except OSError as error:

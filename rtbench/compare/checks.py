@@ -5,7 +5,6 @@ from __future__ import annotations
 from rtbench import artifacts
 from rtbench.compare.prepared import Place, Prepared, Progress
 from rtbench.errors import InvalidOutput, WorkerFailed
-from rtbench.images.image_set import spread_indices
 from rtbench.measure.fidelity import judge, require_outputs
 from rtbench.records.model import Artifact, Check
 from rtbench.worker import Worker
@@ -60,10 +59,8 @@ def _check(artifact: Artifact, prepared: Prepared, place: Place, progress: Progr
 
 
 def _try(artifact: Artifact, prepared: Prepared, place: Place, progress: Progress, *, optimised: bool) -> Check:
-    assert prepared.reference is not None
-    chosen = spread_indices(len(prepared.fidelity_indices), CHECK_IMAGES)
-    indices = [prepared.fidelity_indices[position] for position in chosen]
-    reference = prepared.reference[chosen]
+    indices, reference = prepared.to_judge_by(CHECK_IMAGES)
+    assert reference is not None
 
     def report(done: int, total: int) -> None:
         progress(f"check {artifact.format}/{artifact.precision}", done, total)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtbench.images.cache import CachedImages
-from rtbench.images.image_set import ImageSet
+from rtbench.images.image_set import ImageSet, spread_indices
 from rtbench.measure.accuracy import Predictions
 from rtbench.records.model import Artifact, Model
 from rtbench.terms import Precision
@@ -51,3 +51,9 @@ class Prepared:
     unavailable: dict[tuple[str, Precision], str] = field(default_factory=dict)
     own: Predictions | None = None
     """The model's own answers to the labelled images, where no row gives them."""
+
+    def to_judge_by(self, most: int) -> tuple[list[int], NDArray[np.float32] | None]:
+        """At most so many of `fidelity_indices`, evenly spread, and the model's own outputs for them."""
+        chosen = spread_indices(len(self.fidelity_indices), most)
+        indices = [self.fidelity_indices[position] for position in chosen]
+        return indices, None if self.reference is None else self.reference[chosen]

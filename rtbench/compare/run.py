@@ -16,7 +16,6 @@ from rtbench.compare.prepared import Prepared, Progress
 from rtbench.compare.resume import INTERRUPTED, take_blocks, take_up
 from rtbench.compare.timing import Timing, compare_latencies, compare_pair, summarise
 from rtbench.errors import InvalidOutput, UsageError
-from rtbench.images.image_set import spread_indices
 from rtbench.measure.conditions import Judge
 from rtbench.measure.cpu import lacks_vnni
 from rtbench.measure.environment import read_environment
@@ -214,13 +213,11 @@ class _Measuring:
     def _check(self, row: PlannedRow) -> None:
         """The model's own row on few images: it computes what it was loaded from."""
         prepared = row.prepared
-        most = CHECK_IMAGES if is_torch_fp32(row.record) else FIDELITY_IMAGES
-        chosen = spread_indices(len(prepared.fidelity_indices), most)
-        indices = [prepared.fidelity_indices[position] for position in chosen]
+        indices, reference = prepared.to_judge_by(CHECK_IMAGES if is_torch_fp32(row.record) else FIDELITY_IMAGES)
         outputs = row.running.call("logits", indices, on_progress=self._report(f"check {row.id}"))
         require_outputs(outputs, len(indices), prepared.model.classes)
-        if prepared.reference is not None:
-            status, fidelity = judge(prepared.reference[chosen], outputs, row.record.precision)
+        if reference is not None:
+            status, fidelity = judge(reference, outputs, row.record.precision)
             row.update(fidelity=fidelity)
             if status == "invalid":
                 raise InvalidOutput(fidelity.verdict)

@@ -16,7 +16,7 @@ def chunk_line(start: int, chunk: Decoded) -> bytes:
 
 
 def read_chunks(path: Path) -> dict[int, Decoded]:
-    """What the file holds, by each chunk's first image; a line that a kill has cut, or that is damaged, is no chunk."""
+    """What the file holds, by each chunk's first image; lines that are cut or damaged are left out."""
     chunks = {}
     for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():
         checksum, _, text = line.partition(b" ")

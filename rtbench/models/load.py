@@ -40,7 +40,7 @@ FILE_SUFFIXES = frozenset({".pt", ".pth", ".pt2", ".bin", ".ckpt"})
 def load_model(source: str, options: ModelOptions) -> LoadedModel:
     """Load a name of torchvision's or timm's, a model file, a folder that `export` wrote or one of Hugging Face's.
 
-    Raises UsageError for everything about it that the user can mend.
+    Raises UsageError for everything about it that the user can fix.
     """
     if options.arch and own_code.is_own(options.arch):
         options = replace(options, arch=own_code.require_trust(options.arch, options.trust_code))

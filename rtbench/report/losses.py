@@ -34,7 +34,7 @@ def _loss(row: Row, difference: Difference) -> str:
     elif points > 0:
         said = f"gains {points:.2f} points [{low:.2f}, {high:.2f}]"
     else:
-        said = f"no change [{low:.2f}, {high:.2f}]"
+        said = f"shows no change [{low:.2f}, {high:.2f}]"
     note = (
         f"{row.id} {said} of top-1 against its torch/fp32: {difference.lost} lost and {difference.gained} gained of"
         f" {difference.images} images, McNemar's exact p = {difference.mcnemar_p:.2g};"

@@ -125,7 +125,7 @@ def _name(path: Path) -> str:
 
 
 def _created(path: Path) -> str:
-    """When a run was begun, at first sight: empty where its result cannot be read, which its reader then tells."""
+    """When a run was started, without checking the rest of its result; empty where that cannot be read."""
     try:
         return str(json.loads((path / RESULT).read_bytes())["created"])
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
