@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 
 def main() -> None:
-    """From the first import on, Ctrl-C ends without a traceback."""
+    """From the first import on, Ctrl-C ends without a traceback; a second one changes nothing."""
     try:
-        from rtbench.cli.app import main as run
+        from rtbench.errors import interrupted_once
 
-        run()
+        with interrupted_once():
+            from rtbench.cli.app import main as run
+
+            run()
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Python's shutdown undoes the line before
 
 
 if __name__ == "__main__":

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import shutil
-import signal
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +19,7 @@ from rtbench.compare.plan import Plan
 from rtbench.compare.prepare import prepare
 from rtbench.compare.prepared import Place, Prepared, Progress
 from rtbench.compare.run import compare as run_comparison
-from rtbench.errors import UsageError
+from rtbench.errors import UsageError, interrupted_once
 from rtbench.images.sample import ARCH
 from rtbench.measure.environment import available_cores
 from rtbench.measure.mlperf import require_loadgen
@@ -104,7 +101,7 @@ def compare(
         require_path(Path(source), "model")
     require_path(Path(out or ""), "--out")
     directory = RunDirectory(Path(out) if out else default_run_path(sources[0]), resume=resume)
-    with _interrupted_once():
+    with interrupted_once():
         run = directory.kept
         if run and run.complete:
             _report(run, directory, directory.missing_reports())
@@ -145,25 +142,6 @@ def _report(run: Run, directory: RunDirectory, names: Sequence[str]) -> None:
     directory.save_reports({name: renderers[name] for name in names})
     if run.complete:
         directory.release()
-
-
-@contextlib.contextmanager
-def _interrupted_once() -> Iterator[None]:
-    """The first Ctrl-C interrupts, and others change nothing: what was measured is being kept by then."""
-    of_python = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if not of_python or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        signal.signal(signal.SIGINT, lambda *_: None)
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def load_run(path: str | Path) -> Run:

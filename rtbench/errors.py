@@ -13,6 +13,8 @@ RtbenchError                a sentence naming the problem, and a remedy
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -95,3 +97,22 @@ class InvalidOutput(RtbenchError):
 
 class WorkerFailed(RtbenchError):
     """A worker process crashed, hung or was killed; `remedy` names its log."""
+
+
+@contextmanager
+def interrupted_once() -> Iterator[None]:
+    """The first Ctrl-C interrupts, and others change nothing: what was measured is being kept by then."""
+    of_python = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not of_python or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, lambda *_: None)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -112,6 +112,9 @@ def test_more_ctrl_c_lose_nothing(compare: Compare, tmp_path: Path, ten_classes:
     for _ in range(3):
         process.send_signal(signal.SIGINT)
         time.sleep(after_s)
+    while process.poll() is None:  # one of these comes while Python shuts down
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
     ended(process, 130)
     record, samples = read_run(run), read_samples(run)
     assert not record.complete
