@@ -24,5 +24,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     if not getattr(sys.flags, "safe_path", False):  # Python 3.11 and later have it
-        del sys.path[0]  # the working folder, in which a numpy.py may lie
+        del sys.path[0]  # the working folder, which may hold a numpy.py
     main()

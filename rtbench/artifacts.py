@@ -1,6 +1,6 @@
-"""Artifacts on disk: where they lie, what they were made from, whether one is already there.
+"""Artifacts on disk: where they are, what they were made from, whether one is already there.
 
-An artifact folder holds, for each artifact, the file and a manifest beside it (`onnx-int8.onnx`,
+An artifact folder holds, for each artifact, the file and a manifest next to it (`onnx-int8.onnx`,
 `onnx-int8.json`), and `model.json`, the model that they were all made from.
 """
 
@@ -47,7 +47,7 @@ def artifact_folder(engines: Path, model: Model) -> Path:
 
 
 def artifact_path(folder: Path, kind: Format, precision: Precision, number: int = 1, variant: str = "") -> Path:
-    """Where an artifact lies; `variant` tells recipes apart, and `number` several engines from one recipe."""
+    """Where an artifact is; `variant` tells recipes apart, and `number` several engines from one recipe."""
     family = "onnx" if kind.startswith("onnx") else "trt" if kind == "engine" else "torch"
     suffix = "-trt" if kind == "onnx_trt" else f"-{variant}" if variant else ""
     suffix += f"-{number}" if number > 1 else ""
@@ -183,7 +183,7 @@ def make(
 
 
 def parts(path: Path) -> list[Path]:
-    """The files of an artifact: itself, and where it is an ONNX file, those beside it with weights of its graph."""
+    """The files of an artifact: itself, and where it is an ONNX file, those next to it with weights of its graph."""
     return [path, *(external_files(path) if path.suffix == ".onnx" else [])]
 
 
@@ -240,7 +240,7 @@ def adopt_engine(path: Path) -> tuple[Model, Artifact]:
     manifest = load_manifest(path)
     if manifest is None or manifest.build is None:
         raise UsageError(
-            f"{path} has no manifest beside it that says what it was built from", "build it with rtbench export"
+            f"{path} has no manifest next to it that says what it was built from", "build it with rtbench export"
         )
     said, build = (manifest.format, manifest.precision), manifest.build
     if not is_unchanged(path, manifest.sha256) or said != ("engine", build.recipe.precision):

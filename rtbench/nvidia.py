@@ -1,7 +1,7 @@
 """The NVIDIA driver: which GPUs it offers, in its own order, and which CUDA it supports.
 
 `python -m rtbench.nvidia` asks it and prints the answer. It is asked in a process of its own: a driver that hangs or
-crashes takes nobody with it, and what CUDA_VISIBLE_DEVICES says is read anew.
+crashes takes nobody with it, and CUDA_VISIBLE_DEVICES is read again each time.
 """
 
 from __future__ import annotations

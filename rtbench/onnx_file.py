@@ -1,4 +1,4 @@
-"""What an ONNX file's input may be, and where it keeps its weights: the files beside it that its graph names.
+"""What an ONNX file's input may be, and where it keeps its weights: the files next to it that its graph names.
 
 Without the onnx package, since parents and workers ask too, which do not import it. Protobuf writes a key before
 each value, and before a message its length.
@@ -100,7 +100,7 @@ def _tensors(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _external(data: bytes, start: int, end: int) -> dict[str, str] | None:
-    """What a tensor says of the file that it lies in, None where it lies in none."""
+    """What a tensor says of the file that it is in, None where it is in none."""
     entries: dict[str, str] = {}
     external = False
     for number, (begin, stop) in _fields(data, start, end):

@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 Verdict = Literal["faster", "slower", "no difference shown"]
 
 SAME = 0.01
-"""How far apart the latencies of one artifact in two processes may lie: a difference within it is not
+"""How far apart the latencies of one artifact in two processes may be: a difference within it is not
 shown, however narrow the interval. Measured by benchmarks/latency.py in 40 comparisons of a file with itself: 0.3 %
 in the middle one, 1.5 % at most."""
 
@@ -181,7 +181,7 @@ def compare_rounds(
     while falls out. The estimate is that of Hodges and Lehmann, the interval that of Wilcoxon's signed-rank test
     (Hollander and Wolfe, 1973, section 3.3), exact for independent rounds and widened by `between_rounds` where they
     are not; None below six rounds. But where rounds differ from process to process more than within one, both are
-    Student's over the processes. A difference is shown where all of the interval lies beyond SAME.
+    Student's over the processes. A difference is shown where the whole interval is beyond SAME.
     """
     shared = sorted(own.keys() & other.keys())
     ratios = np.log(medians([other[at] for at in shared]) / medians([own[at] for at in shared]))

@@ -173,7 +173,7 @@ def test_a_resumed_runs_conditions_are_those_of_the_files(compare, tmp_path):
         assert row.conditions.cpu_mhz == (2000.0, 2000.0)
 
 
-def test_conditions_of_an_earlier_sitting_stay(compare):
+def test_conditions_of_before_an_interruption_stay(compare):
     compare(ScriptedMonitor(then=Seen(0.1, 0.004, cpu_mhz=1000.0), interrupt=20))
     run, _ = compare(ScriptedMonitor(then=Seen(0.1, 0.002, cpu_mhz=3000.0)), resume=True)
     for row in run.rows:

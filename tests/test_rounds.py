@@ -1,4 +1,4 @@
-"""Rounds that are timed again: which attempt counts, which rounds are left out, what an earlier sitting kept."""
+"""Rounds that are timed again: which attempt counts, which rounds are left out, what was kept before an interruption."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_every_row_is_timed_again_in_an_attempt_of_its_own() -> None:
         assert {each.row for each in blocks[at : at + 2]} == {"a", "b"}
 
 
-def test_what_an_earlier_sitting_timed_is_timed_again_only_in_a_new_attempt() -> None:
+def test_what_was_timed_before_an_interruption_is_timed_again_only_in_a_new_attempt() -> None:
     kept = {("a", 0, 0), ("a", 1, 1), ("b", 1, 1)}
     rounds = [Round(0, 2, 0), Round(0, 2, 0, 1), Round(1, 2, 0, 1), Round(1, 2, 0, 2)]
     blocks = list(measure_rounds(["a", "b"], rounds, timed, kept=kept))

@@ -336,7 +336,7 @@ def neither_images_nor_archives(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("write", "words"),
     [
-        (truth_without_synsets, "meta.mat, which has it, is not beside it"),
+        (truth_without_synsets, "meta.mat, which has it, is not next to it"),
         (more_images_than_labels, "has 6 labels and none for ILSVRC2012_val_00000007.JPEG"),
         (a_list_of_other_classes, "has 1000, which is not a class of a model with 1000 outputs"),
         (a_list_that_is_none, "val.txt is not a list of labels"),

@@ -291,7 +291,7 @@ def test_an_engine_without_its_manifest_is_not_run(rtbench, engines, tmp_path):
     shutil.copy(engines / "trt-fp16.engine", tmp_path / "mine.engine")
     done = rtbench("compare", tmp_path / "mine.engine")
     assert done.returncode == 2
-    assert "no manifest beside it" in done.stderr
+    assert "no manifest next to it" in done.stderr
 
 
 def test_doctor_says_what_is_missing_and_what_is_there(rtbench, driver, monkeypatch):

@@ -197,7 +197,7 @@ def _resume(context: typer.Context, run: Path) -> None:
 
 
 def _program(path: Path | None, folder: Path) -> Path | None:
-    """Where a program lies that is named from `folder`; one that is to be searched for stays a name."""
+    """The path of a program that is named from `folder`; one that PATH is searched for stays a name."""
     return folder / path if path and len(path.parts) > 1 else path
 
 

@@ -83,7 +83,7 @@ def say(sentence: str) -> None:
 
 
 def complain(sentence: str) -> None:
-    """A line on stderr, however quiet it is to be."""
+    """A line on stderr, with --quiet too."""
 
     typer.echo(visible_text(sentence), err=True)
 

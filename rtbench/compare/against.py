@@ -59,7 +59,7 @@ def _hold(row: Row, path: Path, folder: Path) -> Artifact | str:
     artifact = row.artifact
     assert artifact
     source, kept = Path(artifact.path), [kept_path(artifact, each) for each in (folder, path / ARTIFACTS)]
-    for found in (*kept, source):  # the first: from an interrupted sitting
+    for found in (*kept, source):  # the first: from before an interruption
         if artifacts.is_unchanged(found, artifact.sha256):
             return artifact.model_copy(update={"path": str(keep(artifact, found, folder))})
     return f"its artifact {source} {'has changed since' if source.exists() else 'no longer exists'}"

@@ -34,7 +34,7 @@ def hold(artifact: Artifact, folder: Path) -> None:
 
 
 def as_held(artifact: Artifact, folder: Path) -> Artifact:
-    """The artifact where it is held, else where it lies."""
+    """The artifact where it is held, else in its own place."""
     kept = kept_path(artifact, folder)
     return artifact.model_copy(update={"path": str(kept)}) if kept.exists() else artifact
 

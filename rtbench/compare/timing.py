@@ -87,7 +87,7 @@ class Timing:
             before = coming.process
             kept = [row.blocks[number].attempt for row in self._live() if number in row.blocks]
             if len(kept) == len(self._live()):
-                continue  # by an earlier sitting
+                continue  # before an interruption
             coming = coming._replace(attempt=max(kept, default=0))
             yield coming
             while self._may_repeat(number):

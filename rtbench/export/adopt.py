@@ -34,7 +34,7 @@ PIXELS = (1 / 255, 1 / 255, 1 / 255)
 
 
 def adopt_onnx(path: Path, options: ModelOptions, recipe: Preprocessing | None) -> tuple[Model, Artifact]:
-    """The record of an ONNX classifier and the file as an artifact, where it lies.
+    """The record of an ONNX classifier and the file as an artifact, in its own place.
 
     `recipe` is the reference model's; without one, the input size is read off the graph. Raises UsageError for a file
     that ONNX Runtime does not load, or that is not a classifier of images.

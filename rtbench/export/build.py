@@ -1,4 +1,4 @@
-"""One ONNX file to one serialised engine, by whichever TensorRT library this process uses.
+"""One ONNX file to one serialised engine, by the TensorRT library that this process uses.
 
 Networks are strongly typed: precision is what the ONNX says, for all three libraries.
 """

@@ -110,7 +110,7 @@ class Exporter:
         return model
 
     def export_torch(self, folder: Path) -> Artifact:
-        """The model as PyTorch saves it, kept where it is there and current, and `model.json` beside it."""
+        """The model as PyTorch saves it, kept where it is there and current, and `model.json` next to it."""
         assert self._model is not None
         artifact = self._torch_artifact(folder)
         artifacts.save_model(folder, self._model.record)

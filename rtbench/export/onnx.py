@@ -16,7 +16,7 @@ from rtbench.errors import ExportFailed
 OPSET = 20
 INPUT, OUTPUT = "input", "logits"
 ONE_FILE_LIMIT = 2_000_000_000
-"""Bytes of weights above which they go into a file beside the graph: protobuf ends at 2 GiB."""
+"""Bytes of weights above which they go into a file next to the graph: protobuf ends at 2 GiB."""
 
 
 def write_fp32(

@@ -1,4 +1,4 @@
-"""What runs in the process that builds an engine: TensorRT alone, no torch beside it."""
+"""What runs in the process that builds an engine: TensorRT alone, without torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class EngineBuilder:
         self._report = report
 
     def build(self, source: Artifact, recipe: Recipe, gpu: Gpu | None, number: int) -> Artifact:
-        """The engine of a checked ONNX artifact, beside it, kept where it is there and current.
+        """The engine of a checked ONNX artifact, next to it, kept where it is there and current.
 
         Raises RuntimeUnavailable where no library here can build it, ExportFailed where one cannot.
         """

@@ -36,7 +36,7 @@ def read_images(path: Path) -> ImageSet:
 
 
 def read_labelled(path: Path, classes: int, reading: Reading = Reading()) -> ImageSet:  # noqa: B008 - it is frozen
-    """The images at `path` with their labels, in whichever form they lie there.
+    """The images at `path` with their labels, in any of the known layouts.
 
     Folders of classes; images side by side or in ImageNet's own tar, with a ground truth near them;
     WebDataset shards; parquet shards. Folders are read as wnids (`n01440764`), as class indices (`0` …
@@ -119,7 +119,7 @@ def _read_labelled(path: Path, classes: int, reading: Reading) -> ImageSet:
 
 
 def _shards(path: Path) -> list[Path]:
-    """The parquet or tar files that hold the images, none where they lie in folders."""
+    """The parquet or tar files that hold the images, none where they are in folders."""
     if path.is_file():
         return [path]
     return parquet_shards(path) or sorted(path for path in path.glob("*.tar") if path.is_file())

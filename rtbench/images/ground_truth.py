@@ -1,4 +1,4 @@
-"""Labels of images that lie side by side: ImageNet's devkit, plain lists, Kaggle's table."""
+"""Labels of images in one folder: ImageNet's devkit, plain lists, Kaggle's table."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ KAGGLE = "LOC_val_solution.csv"
 MOST_DIGITS = 10
 LISTS = ("val.txt", "validation.txt", "ground_truth.txt", "*synset_labels.txt")
 PARENTS = 4
-"""How many folders above the images are searched for labels of ImageNet's own names (Kaggle's lie four
-above); lists of general names only beside the images or in the folder above."""
+"""How many folders above the images are searched for labels of ImageNet's own names (Kaggle's are four
+above); lists of general names only next to the images or in the folder above."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def wnid_classes() -> dict[str, int]:
 
 
 def find_ground_truth(folder: Path, classes: int) -> GroundTruth | None:
-    """The labels that lie in `folder` or a little above it, None where there are none of a known kind."""
+    """The labels in `folder` or a little above it, None where there are none of a known kind."""
     places = (folder, *folder.resolve().parents[:PARENTS])
     for place in places:
         found = _devkit_archive(place) or _devkit_folder(place) or _kaggle(place)
@@ -205,7 +205,7 @@ def _without_synsets(path: Path) -> LabelOf:
         if image_number(name) is None:
             return None
         raise UsageError(
-            f"{path} numbers classes in the devkit's own order and {SYNSETS}, which has it, is not beside it",
+            f"{path} numbers classes in the devkit's own order and {SYNSETS}, which has it, is not next to it",
             f"put the devkit's data/{SYNSETS} there",
         )
 

@@ -1,4 +1,4 @@
-"""An image, wherever its bytes lie, and a set of images in a fixed order."""
+"""An image, wherever its bytes are, and a set of images in a fixed order."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ImageFile:
 
     @property
     def place(self) -> tuple[int, ...]:
-        """Where within the file at `path` the bytes lie; nothing where they are the whole file."""
+        """Where within the file at `path` the bytes are; nothing where they are the whole file."""
         return ()
 
     @property

@@ -37,7 +37,7 @@ class Round(NamedTuple):
 class Schedule:
     """The rounds that time `runs` runs of each row, over `processes`, or as many as have PROCESS_RUNS each on average.
 
-    Processes follow one another, since what differs from one to the next (where memory lies, what the machine
+    Processes follow one another, since what differs from one to the next (where memory is, what the machine
     does at the time) is not averaged out by more runs in one of them.
     """
 
@@ -100,7 +100,7 @@ def measure_rounds(
 
     `time_row(row, runs)` times one block and returns None when its row has failed: it is not asked
     again and the others go on. `rounds` is read round by round, after the round before is handed over.
-    `kept`: rows, rounds and attempts that an earlier sitting has timed.
+    `kept`: rows, rounds and attempts timed before an interruption.
     """
     shuffler = random.Random(seed)
     live = list(rows)

@@ -16,7 +16,7 @@ DRIFTED = 1.05
 """Median of the last third of the rounds over that of the first (or the reverse) past which a row drifted, where the
 interval of its mean over processes does not allow for that already."""
 P99_LEAST_RUNS = 1000
-"""Runs with which ten lie beyond the 99th percentile; with fewer it is a guess."""
+"""Runs with which ten are beyond the 99th percentile; with fewer it is a guess."""
 STEADY_PROCESSES = 5
 """So many means in order, by chance, in 1 case of 60: then it is a drift."""
 

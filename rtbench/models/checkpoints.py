@@ -117,7 +117,7 @@ def _zip_members(path: Path) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.infolist()
-    except Exception as error:  # zipfile raises many kinds for bytes that are no archive
+    except Exception as error:  # zipfile raises many kinds for bytes that are not an archive
         raise _damaged(path) from error
 
 
@@ -179,7 +179,7 @@ class _Inert:
 
 
 def _read_pickle(path: Path, trust_code: bool, key: str | None) -> Checkpoint:
-    """The state dict in it; objects beside that are not made. Where there is no state dict, the objects, if trusted."""
+    """The state dict in it; other objects are not made. Where there is no state dict, the objects, if trusted."""
     unknown: list[str] = []
     try:
         return _find_model(path, _read_tensors(path, unknown), key)

@@ -197,7 +197,7 @@ def _checked_script(members: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def _checked_program(members: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The program and where its weights lie, without pickles, sample inputs, guards and notes."""
+    """The program and where its weights are, without pickles, sample inputs, guards and notes."""
     changed: dict[str, Any] = {}
     for kind, file in (("weights", "weight_"), ("constants", "tensor_")):
         name = f"data/{kind}/model_{kind}_config.json"

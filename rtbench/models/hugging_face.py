@@ -125,7 +125,7 @@ def _texts(names: Any) -> tuple[str, ...]:
 
 
 def _recipe(folder: Path) -> Preprocessing:
-    """What the processor beside a network of transformers does to an image."""
+    """What the processor that comes with a network of transformers does to an image."""
     if not (folder / PROCESSOR).is_file():
         return RESNET.model_copy(update={"source": f"ImageNet default, since {folder} has no {PROCESSOR}"})
     says = _json(folder / PROCESSOR)

@@ -53,7 +53,7 @@ def _module(place: str) -> ModuleType:
     if not place.endswith(SUFFIX):
         sys.path.append(str(Path.cwd()))
         return importlib.import_module(place)
-    sys.path.append(str(Path(place).parent))  # where what it imports lies
+    sys.path.append(str(Path(place).parent))  # where what it imports is
     spec = importlib.util.spec_from_file_location(Path(place).stem, place)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

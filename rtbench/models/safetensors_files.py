@@ -34,7 +34,7 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         try:
             state |= load_file(file)
         except FileNotFoundError:
-            raise UsageError(f"{file}, which {path.name} names, does not exist", "put it beside the index") from None
+            raise UsageError(f"{file}, which {path.name} names, does not exist", "put it next to the index") from None
         except (SafetensorError, OSError) as error:
             raise UsageError(f"{file} is damaged or cut off: {error}", "copy or save it again") from None
     return state

@@ -32,7 +32,7 @@ FORMER_NAMES = (
 NO_LAYER = re.compile(
     r"(?:.*\.)?total_(?:ops|params)|n_averaged|(?:\w*_)?(?:criterion|loss\w*|metrics?|ema|teacher)(?:\..*)?"
 )
-"""What training and profiling leave beside a network."""
+"""What training and profiling leave in a state dict besides the network."""
 PARTS = ("backbone.", "neck.", "head.")
 """MMPretrain's, of which no network is known by all its keys."""
 QUANTISED = (".zero_point", "._packed_params", "_packed_params.dtype")

@@ -103,7 +103,7 @@ class Conditions(Record):
     waited_cores: float = 0.0
     """How many of the row's threads, on average, were ready to run and had no core."""
     stolen_cores: float
-    """Cores that the host of this virtual machine took away."""
+    """CPU steal: cores that the host of this virtual machine gave to others."""
     throttled_s: float
     """How long the container's CPU limit stopped it."""
     cpu_mhz: Interval | None

@@ -1,6 +1,6 @@
 """The record of a run, which is `result.json`.
 
-Schema history: 1, the first; 2, without the yardstick, with disturbed rounds, the recommendation and `against`.
+Schema history: 1, the first; 2, without the reference timing, with disturbed rounds, the recommendation and `against`.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def _front_line(values: Sequence[dict[str, Any]], start: float, x: Spec) -> list
 
 
 def _labels(values: Sequence[dict[str, Any]], right: float) -> list[Spec]:
-    """Names beside the points, by turns above and below, leftwards near the right edge."""
+    """Names next to the points, by turns above and below, leftwards near the right edge."""
     named = values if len(values) <= LABELLED_POINTS else [each for each in values if each["front"]]
     places: dict[tuple[bool, bool], list[dict[str, Any]]] = {}
     for turn, each in enumerate(named):

@@ -1,4 +1,4 @@
-"""What a run directory holds beside `result.json`, as the HTML report shows it: samples and predictions."""
+"""What a run directory holds besides `result.json`, as the HTML report shows it: samples and predictions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Flips:
 
 
 def read_evidence(path: Path, run: Run) -> Evidence:
-    """What lies in the run directory at `path`, or beside a `result.json`."""
+    """What is in the run directory at `path`, or next to a `result.json`."""
     folder = path if is_folder(path) else path.parent
     predictions = read_predictions(folder, [row.id for row in run.rows])
     return Evidence(read_blocks(folder), {row: found for row, found in predictions.items() if found})

@@ -51,7 +51,7 @@ def quantile_chart(run: Run, evidence: Evidence) -> Spec | None:
 
 
 def histogram(blocks: Sequence[Block]) -> Spec:
-    """One row's samples counted in bins; the last 1 % lie in the last bin."""
+    """One row's samples counted in bins; the last 1 % are in the last bin."""
     samples = samples_ms(blocks)
     edges = np.linspace(samples.min(), max(float(np.percentile(samples, 99)), samples.min() * 1.001), BINS + 1)
     counts, _ = np.histogram(np.clip(samples, None, edges[-1]), edges)
@@ -80,7 +80,7 @@ def histogram(blocks: Sequence[Block]) -> Spec:
 
 
 def time_chart(blocks: Sequence[Block], origin_ns: int) -> Spec:
-    """One row's samples over the time of the run, with the medians of rounds; far outliers lie on the edge."""
+    """One row's samples over the time of the run, with the medians of rounds; far outliers are drawn on the edge."""
     starts = np.concatenate([block.starts_ns for block in blocks])
     samples = samples_ms(blocks)
     top = float(np.percentile(samples, 98)) * 1.15

@@ -43,6 +43,6 @@ def _loss(row: Row, difference: Difference) -> str:
     worst = [
         f"{each.name} ({each.own_right} to {each.right} of {each.images})"
         for each in difference.worst_classes[:NAMED]
-        if each.own_right - each.right > 1  # one image is no pattern
+        if each.own_right - each.right > 1  # one image is not a pattern
     ]
     return f"{note}, most in {', '.join(worst)}." if worst else f"{note}."

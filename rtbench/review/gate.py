@@ -13,7 +13,7 @@ Outcome = Literal["within", "exceeded", "not judged"]
 
 
 class Decision(Record):
-    """One budget held against one row: exceeded where all of the interval is worse by more than `budget`.
+    """One budget applied to one row: exceeded where all of the interval is worse by more than `budget`.
 
     `budget`, `change` and `ci95` are shares, for accuracy differences of fractions.
     """

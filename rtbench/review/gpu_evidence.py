@@ -61,7 +61,7 @@ def _engines(rows: Sequence[Row]) -> Iterator[Row]:
 
 
 def expectations(run: Run) -> list[str]:
-    """Measured beside published, for the rows that somebody has published a figure of."""
+    """Measured next to published, for the rows that somebody has published a figure of."""
     lines = []
     for row in run.rows:
         known = PUBLISHED.get((run.model.arch or "", row.id))
@@ -72,7 +72,7 @@ def expectations(run: Run) -> list[str]:
 
 
 def pack(run: Run, folder: Path, verdicts: Sequence[str]) -> Path:
-    """One file with everything to send back, beside the run directory: folders of paths are left out of it."""
+    """One file with everything to send back, next to the run directory: folders of paths are left out of it."""
     target = folder.with_name(folder.name + ".zip")
     kept = [folder / name for name in (RESULT, SAMPLES, CONDITIONS, "results.csv", "report.md")]
     kept += [*folder.glob("logs/*"), *folder.glob("trtexec-*.txt"), *folder.glob(f"again/{RESULT}")]

@@ -24,7 +24,7 @@ from rtbench.runs.samples import SAMPLES
 from rtbench.terms import Status
 
 INDEX = ".rtbench-history.json"
-"""What was read and computed before, beside the runs, after its own hash; made again where it is missing or damaged."""
+"""What was read and computed before, next to the runs, after its own hash; made again where missing or damaged."""
 SIDES = 16
 """Runs whose samples are kept in memory, for the next run of each machine and model."""
 

@@ -1,4 +1,4 @@
-"""How far the medians of two runs lie apart, and how far those of the same thing would; pure."""
+"""How far apart the medians of two runs are, and how far those of the same thing would; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Raw samples as columns: parsed from `samples.csv`, and kept beside it in `samples.npz`, which is read in a moment.
+"""Raw samples as columns: parsed from `samples.csv`, and kept next to it in `samples.npz`, which is read in a moment.
 
 While rows are timed there is only the CSV file, to which a line is added a run and which a kill can at worst cut. The
 other is written when a run is complete, and only read where it was made of this very CSV file.
@@ -160,7 +160,7 @@ class _Found:
         turns = np.array(self.turns, dtype=np.int64).reshape(-1, 2)
         sizes = np.diff(turns[:, 0], append=len(self.starts_ns))
         times = np.array(self.starts_ns), np.array(self.durations_ns), np.array(self.device_ms)
-        if len(turns) > len(self.keys):  # lines of a block lie apart
+        if len(turns) > len(self.keys):  # lines of a block are apart
             block = np.repeat(turns[:, 1], sizes)
             order = np.argsort(block, kind="stable")
             sizes, times = np.bincount(block), (times[0][order], times[1][order], times[2][order])

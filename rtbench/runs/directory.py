@@ -94,7 +94,7 @@ class RunDirectory:
 
     def _remove_made(self) -> None:
         for folder in self._made:
-            with contextlib.suppress(OSError, ValueError):  # not made after all, or another run lies there by now
+            with contextlib.suppress(OSError, ValueError):  # not made after all, or another run is there by now
                 folder.rmdir()
 
     def _interrupted_run(self) -> Run | None:

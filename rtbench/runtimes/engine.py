@@ -53,7 +53,7 @@ class EngineSession:
         )
 
     def _inspect(self, path: Path, precision: Precision) -> dict[str, Any]:
-        """What the engine is made of, counted, and kept beside it where that can be written to."""
+        """What the engine is made of, counted, and kept next to it where that can be written to."""
         inspector = self._engine.create_engine_inspector()
         inspector.execution_context = self._context  # which has the shapes
         information = str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))

@@ -46,7 +46,7 @@ def load_libraries(device: str) -> None:
     if device == "trt":
         os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # TensorRT's provider has no option for it
         with contextlib.suppress(ImportError):
-            import tensorrt_libs  # noqa: F401 - loads the libraries beside it
+            import tensorrt_libs  # noqa: F401 - loads the libraries next to it
 
 
 def provider_options(artifact: Artifact, device: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""TensorRT: an engine on the GPU it was built for, by the library that built it, with no torch beside it."""
+"""TensorRT: an engine on the GPU it was built for, by the library that built it, without torch."""
 
 from __future__ import annotations
 

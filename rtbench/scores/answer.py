@@ -79,7 +79,7 @@ def _worth(run: Run, row: Row, by_quality: bool) -> float:
 
 
 def speed(run: Run, row: Row, chosen: Row | None = None) -> str:
-    """How fast a row is beside torch/fp32, or beside the row `chosen`; in milliseconds where neither is there."""
+    """How fast a row is compared with torch/fp32, or with the row `chosen`; in milliseconds where neither is there."""
     reference = torch_row_for(row, run.rows)
     ratio = row.scores.speedup_vs_torch if row.scores else None
     if chosen and chosen is not reference and chosen.latency:
