@@ -1,4 +1,4 @@
-"""Rounds that are timed again: which attempt counts, which rounds are left out, what was kept before an interruption."""
+"""Rounds that are timed again: which attempt counts, which are left out, what was kept before an interruption."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from rtbench.runs.directory import RunDirectory
 
 INTERRUPTED = "interrupted before it was measured"
 COMPARABLE = ("cpu", "cpu_details", "cores", "threads", "gpu")
-"""What of the machine, besides its packages, must be as it was for samples from before and after an interruption to be one row's."""
+"""What must be the same, besides packages, before and after an interruption for samples to be one row's."""
 
 
 def take_up(kept: Run, run: Run, rows: Sequence[PlannedRow], sampling: Sampling, directory: RunDirectory) -> Run:
