@@ -39,7 +39,7 @@ def test_the_page_renders_from_the_file_alone(browser, usual, width, scheme):
         "What it costs",
         "Latency",
         "Scores against the baseline",
-        "Where accuracy went",
+        "Accuracy by conversion stage",
         "Flipped images",
         "Artifacts",
         "Environment",

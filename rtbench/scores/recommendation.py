@@ -67,7 +67,7 @@ def _judged(kind: Literal["top-1", "agreement"], interval: Interval, loss: float
     if low > most:
         return Loss(kind, "lost", interval)
     needed = None
-    if loss < most:  # the half width shrinks with the square root of the images
+    if loss < most:  # the half-width shrinks with the square root of the images
         half = (high - low) / 2
         needed = _rounded(images * (half / (most - loss)) ** 2)
     return Loss(kind, "open", interval, needed)
