@@ -12,6 +12,7 @@ import pytest
 from machines import BUSY, QUIET, STOPPED, ScriptedMonitor, spinning
 
 import rtbench
+from rtbench.cli.progress import ProgressBar
 from rtbench.compare import run as comparing
 from rtbench.compare.patience import Patience
 from rtbench.measure.conditions import Judge, Seen, summarise_conditions
@@ -94,6 +95,20 @@ def test_the_machine_is_waited_for_and_whom_for_is_told(compare):
         f"waiting for a neighbour (process 7), which keeps 1.2 of {cores} cores busy",
         "waiting for the host of this virtual machine (CPU steal)",
     ]
+
+
+def test_a_program_of_many_processes_is_told_once_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    monitor = ScriptedMonitor(looks=[Seen(0.5, 0.6)] * 3)
+    numbers = iter(range(3))
+    look = monitor.look
+    monitor.look = lambda: (look()[0], f"cc1 (process {next(numbers)})")
+    with ProgressBar() as progress:
+        patience = Patience(1.5, monitor, Judge(2, 2), progress)
+        progress("latency", 0, 2)
+        assert not patience.wait()
+        progress("latency", 1, 2)
+        progress("waiting for cc1 (process 0), which keeps 1.2 of 2 cores busy", 1, 1)
+    assert capsys.readouterr().err == "waiting for cc1 (process 0), which keeps 1.2 of 2 cores busy\n"
 
 
 def test_a_round_is_timed_again_until_nothing_disturbs_it(compare, tmp_path):

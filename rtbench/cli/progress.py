@@ -1,5 +1,5 @@
-"""Progress of long work on stderr: a bar on a terminal, lines where the user asked for them, else a line only where
-rtbench waits for others."""
+"""Progress of long work on stderr: a bar on a terminal, lines where the user asked for them, else one line for each
+thing that rtbench waits for."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class ProgressBar:
             disable=loudness == "quiet" or not sys.stderr.isatty(),
         )
         self._phase: str | None = None
+        self._waited: set[str] = set()
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         phase = visible_text(phase)
@@ -42,7 +43,8 @@ class ProgressBar:
                 self._progress.remove_task(task)
             self._task = self._progress.add_task(phase)
             self._phase, self._began = phase, time.monotonic()
-            if self._piped and phase.startswith(WAITING):
+            if self._piped and phase.startswith(WAITING) and phase not in self._waited:
+                self._waited.add(phase)
                 self._console.print(phase, markup=False, soft_wrap=True)
         self._done = done
         self._progress.update(self._task, completed=done, total=total)

@@ -30,6 +30,7 @@ class Patience:
                 return True
             whom = f"{busiest}, which keeps {max(seen.other_s, 0) / seen.wall_s:.1f} of {self._judge.cores} cores busy"
             what = {"other processes": whom, "steal": "the host of this virtual machine (CPU steal)"}
-            phase = self._told.setdefault((disturbance, busiest), f"{WAITING} {what.get(disturbance, disturbance)}")
+            program = busiest.rpartition(" (process ")[0]  # a compiler is many processes
+            phase = self._told.setdefault((disturbance, program), f"{WAITING} {what.get(disturbance, disturbance)}")
             self._progress(phase, int(self._spent), int(self._seconds))
         return False
