@@ -24,7 +24,7 @@ from rtbench.images.sample import ARCH
 from rtbench.measure.environment import available_cores
 from rtbench.measure.mlperf import require_loadgen
 from rtbench.options import (
-    FORMER_NAMES,
+    OTHER_NAMES,
     CompareOptions,
     DataOptions,
     ExportOptions,
@@ -156,7 +156,7 @@ def default_run_path(source: str) -> Path:
 def _checked(kind: type[Given], said: Mapping[str, Any]) -> Given:
     """The options as their types have them (a text as a path, a list as a tuple); UsageError for what is none."""
     try:
-        return TypeAdapter(kind).validate_python({FORMER_NAMES.get(name, name): value for name, value in said.items()})
+        return TypeAdapter(kind).validate_python({OTHER_NAMES.get(name, name): value for name, value in said.items()})
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"option {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -31,8 +31,8 @@ Share = NewType("Share", float)
 """A fraction, which the command line takes in percent too."""
 
 
-FORMER_NAMES = {"trust_pickle": "trust_code"}
-"""Names that options once had, by which they are still known."""
+OTHER_NAMES = {"trust_pickle": "trust_code", "iterations": "runs"}
+"""Names by which options are known too, former ones among them."""
 MOST_S = 1e6
 """Eleven days; systems count milliseconds to wait in 32 bits."""
 

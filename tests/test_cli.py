@@ -78,6 +78,13 @@ def test_quiet_may_stand_before_and_after_the_command(rtbench, fake, tmp_path, a
     assert "fake/fp32" in done.stdout
 
 
+@pytest.mark.parametrize(("option", "runs"), [("--runs", 6), ("--iterations", 7)])
+def test_runs_are_iterations_too(rtbench, fake, tmp_path, option, runs):
+    rtbench("-q", "compare", fake, option, runs, "--processes", "1", "--out", tmp_path / "run")
+    (row,) = json.loads((tmp_path / "run" / "result.json").read_text())["rows"]
+    assert row["latency"]["runs"] == runs
+
+
 def test_after_two_hyphens_there_are_no_options(rtbench):
     done = rtbench("compare", "--", "-q")
     assert (done.returncode, done.stderr.splitlines()[-1]) == (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rtbench.cli.cache import cache
-from rtbench.cli.options import FORMER_FLAGS, option, takes
+from rtbench.cli.options import OTHER_FLAGS, option, takes
 from rtbench.cli.output import complain, open_streams, progress_bar, require_delivered, say, set_loudness, show
 from rtbench.cli.reports import diff, history, report
 from rtbench.cli.score import score
@@ -33,8 +33,7 @@ LOUDNESS = {"-q", "--quiet", "-v", "--verbose"}
 """Options of rtbench itself, which may stand after the command too."""
 
 INTERRUPTED = 130
-WRONG_USAGE: type[Exception] = typer.BadParameter.__mro__[1]
-"""What typer raises for every kind of it; it has no name there."""
+WRONG_USAGE: type[Exception] = typer.BadParameter.__mro__[1]  # it has no name in typer
 
 
 @app.callback(invoke_without_command=True)
@@ -57,7 +56,7 @@ def _root(
         raise typer.Exit
 
 
-@app.command(context_settings=FORMER_FLAGS)
+@app.command(context_settings=OTHER_FLAGS)
 @takes(ExportOptions)
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A torchvision name, or a model file.")],
@@ -81,7 +80,7 @@ def export(
         raise typer.Exit(1)
 
 
-@app.command(context_settings=FORMER_FLAGS)
+@app.command(context_settings=OTHER_FLAGS)
 @takes(CompareOptions)
 def compare(
     context: typer.Context,
@@ -201,7 +200,8 @@ def _program(path: Path | None, folder: Path) -> Path | None:
     return folder / path if path and len(path.parts) > 1 else path
 
 
-for command in (score, report, diff, history):
+app.command(context_settings=OTHER_FLAGS)(score)
+for command in (report, diff, history):
     app.command()(command)
 
 

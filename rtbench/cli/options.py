@@ -12,15 +12,15 @@ from typing import Annotated, Any, TypeVar, cast, get_args, get_type_hints
 import typer
 
 from rtbench.errors import UsageError
-from rtbench.options import FORMER_NAMES, Options, Share, flag
+from rtbench.options import OTHER_NAMES, Options, Share, flag
 from rtbench.terms import Format, Precision, Size, Triple
 
 PRECISIONS = ("fp32", "fp16", "int8")
 FORMATS: dict[str, Format] = {"onnx": "onnx", "trt": "engine"}
 
-_FORMER_FLAGS = {flag(former)[2:]: flag(name)[2:] for former, name in FORMER_NAMES.items()}
-FORMER_FLAGS = {"token_normalize_func": lambda name: _FORMER_FLAGS.get(name, name)}
-"""Settings of a command that still knows its options by their former names, which `--help` does not show."""
+_OTHER_FLAGS = {flag(other)[2:]: flag(name)[2:] for other, name in OTHER_NAMES.items()}
+OTHER_FLAGS = {"token_normalize_func": lambda name: _OTHER_FLAGS.get(name, name)}
+"""Settings of a command that knows its options by their other names too, which `--help` does not show."""
 
 Given = TypeVar("Given", bound=Options)
 
