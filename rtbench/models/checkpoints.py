@@ -179,7 +179,7 @@ class _Inert:
 
 
 def _read_pickle(path: Path, trust_code: bool, key: str | None) -> Checkpoint:
-    """The state dict in it; other objects are not made. Where there is no state dict, the objects, if trusted."""
+    """The state dict in the file, without creating other objects; the objects where it has none, if trusted."""
     unknown: list[str] = []
     try:
         return _find_model(path, _read_tensors(path, unknown), key)
