@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -172,7 +173,7 @@ def clocks() -> Iterator[Line]:
             time.sleep(2)
             blocks.append(block(lead_ns))
         ratio = float(np.mean([mean for mean, _ in blocks])) / steady
-        good = lead_ns == 0 or abs(ratio - 1) < 0.03
+        good = lead_ns == 0 or bool(abs(ratio - 1) < 0.03)
         yield f"idle 2 s, {name}", good, f"{ratio:.3f} times as long as under load; {blocks[-1][1]}"
 
 
@@ -189,7 +190,10 @@ def rows() -> Iterator[Line]:
         command = [sys.executable, "-m", "rtbench", "compare", "resnet18", "--random-weights", "--runs", "200"]
         command += ["--runtimes", "torch:cuda,torch+half,torch+benchmark", "--data", str(folder / "images")]
         command += ["--precisions", "fp32,fp16", "--processes", "2", "--out", str(folder / "run")]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        where = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        done = subprocess.run(
+            command, cwd=folder, env=os.environ | {"PYTHONPATH": where}, capture_output=True, text=True, check=False
+        )
         if not (folder / "run" / "result.json").exists():
             yield "rtbench compare", False, done.stderr[-300:]
             return
@@ -216,7 +220,8 @@ def run_step(name: str) -> list[Line]:
     except subprocess.TimeoutExpired:
         return [(name, False, f"took longer than {STEP_S:g} s")]
     lines: list[Line] = [tuple(json.loads(line)) for line in done.stdout.splitlines() if line.startswith("[")]
-    failed = [(name, False, (done.stderr.strip().splitlines() or ["ended"])[-1])] if done.returncode else []
+    said = [line for line in done.stderr.splitlines() if line.strip("- ")]
+    failed = [(name, False, " / ".join(said[-12:]) or f"ended with {done.returncode}")] if done.returncode else []
     return lines + failed
 
 
