@@ -14,6 +14,7 @@ from rtbench.errors import UsageError
 from rtbench.images.datasets import read_labelled
 from rtbench.images.ground_truth import imagenet_wnids
 from rtbench.images.labels import Reading, imagenet_subsets
+from rtbench.images.tables import read_class_map
 from rtbench.measure.accuracy import Predictions, predict_batch, score_predictions
 from rtbench.records.run import Run
 
@@ -170,3 +171,13 @@ def test_a_row_is_scored_on_the_classes_of_its_test_set(rtbench, tmp_path: Path)
     lines = (tmp_path / "run" / "predictions" / "fake-fp32.csv").read_text().splitlines()[1:]
     assert {int(line.split(",")[2]) for line in lines} <= set(subset)
     assert all(row.scores is None or row.scores.accuracy is None for row in run.rows)
+
+
+@pytest.mark.parametrize(("name", "text"), [("map.txt", "a 1\nb {}\n"), ("map.json", '{{"{}": "a"}}')])
+def test_a_number_too_long_to_be_a_class_is_not_read_as_one(name, text, tmp_path):
+    (tmp_path / name).write_text(text.format("9" * 5000))
+    if name == "map.txt":
+        assert list(read_class_map(tmp_path / name).values()) == [0, 1]
+    else:
+        with pytest.raises(UsageError):
+            read_class_map(tmp_path / name)

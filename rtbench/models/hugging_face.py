@@ -62,7 +62,7 @@ def read_folder(folder: Path) -> Saved:
         if not any(each.endswith(HEAD) for each in heads):
             raise UsageError(f"{folder} holds {heads[0]}, not an image classifier", f"name a folder of a …{HEAD}")
         return Saved(folder, config, None, _recipe(folder), _in_order(config.get("id2label") or {}))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UsageError(f"{folder} is not laid out as Hugging Face's are: {error!r:.80}", "save it again") from None
 
 

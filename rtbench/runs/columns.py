@@ -109,7 +109,7 @@ def _parse(path: Path) -> Columns:
             text = io.TextIOWrapper(file, encoding="utf-8", newline="")
             first = text.readline()
             header = next(csv.reader([first]), [])
-            if first.endswith("\n") and not {*header} >= REQUIRED:
+            if first.endswith(("\n", "\r")) and not {*header} >= REQUIRED:
                 raise ValueError(f"it lacks some of the columns {', '.join(sorted(REQUIRED))}")
             for lines in _chunks(text):
                 found.add(lines, header)
