@@ -81,6 +81,13 @@ def test_recipes_are_what_the_processor_does(case: str, folder: Path) -> None:
     assert np.abs(ours - theirs).max() <= 2.1 * level  # they round once, and Pillow twice
 
 
+@pytest.mark.parametrize("says", [{"size": {"height": 1e999, "width": 32}}, {"size": SQUARE, "crop_pct": 0}])
+def test_sizes_that_are_none_are_refused(says: dict[str, Any], folder: Path) -> None:
+    (folder / "preprocessor_config.json").write_text(json.dumps({**says, "crop_size": SQUARE}))
+    with pytest.raises(UsageError, match="is not laid out as Hugging Face's are"):
+        load_model(str(folder), ModelOptions())
+
+
 def test_one_channel(tmp_path: Path) -> None:
     vit(16, channels=1).save_pretrained(tmp_path / "grey")
     (tmp_path / "grey" / "preprocessor_config.json").write_text(

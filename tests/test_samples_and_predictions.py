@@ -107,6 +107,12 @@ def some_predictions(top: int = 5) -> Predictions:
     return Predictions(classes, confidences)
 
 
+def test_a_first_line_that_ends_in_cr_needs_all_columns_too(directory: RunDirectory) -> None:
+    (directory.path / "samples.csv").write_bytes(b"row,round,start_ns\rort/fp32,0,1\n")
+    with pytest.raises(UsageError, match="lacks some of the columns duration_ns, round, row, start_ns"):
+        read_samples(directory.path)
+
+
 def test_predictions_parse_back_whatever_the_files_are_called(directory: RunDirectory) -> None:
     predictions = some_predictions()
     for part in (slice(0, 3), slice(3, 8)):

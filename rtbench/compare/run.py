@@ -25,7 +25,7 @@ from rtbench.nvidia import find_gpu
 from rtbench.records.measurement import Comparison, Latency, Startup
 from rtbench.records.run import Dataset, Row, Run
 from rtbench.runs.directory import RunDirectory
-from rtbench.runtimes import UNPROVEN, SessionInfo, choose
+from rtbench.runtimes import PROVEN, UNPROVEN, SessionInfo, choose
 from rtbench.scores.baselines import MEASURED, is_torch_fp32, load_baseline, measured_baseline
 from rtbench.scores.normalise import score_rows, torch_row_for
 from rtbench.scores.recommendation import recommend
@@ -204,7 +204,7 @@ class _Measuring:
         return opened
 
     def _cautions(self, row: Row, device: str) -> list[str]:
-        if device == "cuda":
+        if device == "cuda" and row.id not in PROVEN:
             return [UNPROVEN]
         if row.artifact and row.artifact.full_range and lacks_vnni(self._run.environment.cpu_details):
             return [SATURATES]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtbench.errors import UsageError
-from rtbench.images.image_set import SUFFIXES, ImageFile, read_bytes
+from rtbench.images.image_set import SUFFIXES, ImageFile, class_index, read_bytes
 
 if TYPE_CHECKING:
     import pyarrow
@@ -25,7 +25,6 @@ SPLITS = ("validation", "val", "test")
 LABEL_PARTS = ("cls", "cls.txt", "json")
 """What a WebDataset sample calls its label, after the first dot of the member's name."""
 LABEL_KEYS = ("label", "cls", "class")
-MOST_DIGITS = 9
 Label = int | str | None
 """A class index, a word that stands for one, or no label."""
 
@@ -181,7 +180,7 @@ def webdataset_samples(shard: Path) -> Iterator[tuple[TarMember, Label]]:
 def _written_label(member: TarMember, part: str) -> Label:
     text = member.read().decode(errors="replace").strip()
     if part != "json":
-        is_number = text.removeprefix("-").isdecimal() and len(text) <= MOST_DIGITS
+        is_number = class_index(text.removeprefix("-")) is not None
         return _label(int(text) if is_number else text, member)
     try:
         fields = json.loads(text)

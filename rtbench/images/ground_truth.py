@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from rtbench.errors import UsageError, visible_text
 from rtbench.images.apart import read_apart
-from rtbench.images.image_set import read_bytes, reason
+from rtbench.images.image_set import class_index, read_bytes, reason
 
 LabelOf = Callable[[str, int, int], "int | None"]
 """The label of an image by its name, its place in the order of names, and how many images there are; None
@@ -27,7 +27,6 @@ SYNSETS = "meta.mat"
 MOST_SYNSETS = 1 << 26
 """Bytes of it that are read; ImageNet's own has less than a fiftieth."""
 KAGGLE = "LOC_val_solution.csv"
-MOST_DIGITS = 10
 LISTS = ("val.txt", "validation.txt", "ground_truth.txt", "*synset_labels.txt")
 PARENTS = 4
 """How many folders above the images are searched for labels of ImageNet's own names (Kaggle's are four
@@ -112,7 +111,7 @@ def _classes_by_id(synsets: bytes) -> Iterator[tuple[int, int]]:
 def _by_devkit(path: Path, truth: str, classes: dict[int, int]) -> list[int | None]:
     """The devkit's ids are in an order of its own, which its MATLAB file maps to classes."""
     words = truth.split()
-    stranger = next((word for word in words if _whole_number(word) is None), None)
+    stranger = next((word for word in words if class_index(word) is None), None)
     if stranger:
         raise UsageError(f"{path} has {visible_text(stranger):.40}, which is not a class's number", "download it again")
     return [classes.get(int(word)) for word in words]
@@ -152,7 +151,7 @@ def _list(place: Path, classes: int) -> GroundTruth | None:
 def _classes_of(path: Path, words: Sequence[str], classes: int) -> Iterator[int]:
     wnids = wnid_classes()
     for word in words:
-        number = _whole_number(word)
+        number = class_index(word)
         label = wnids.get(word, -1) if number is None else number
         if not 0 <= label < classes:
             raise UsageError(
@@ -160,10 +159,6 @@ def _classes_of(path: Path, words: Sequence[str], classes: int) -> Iterator[int]
                 f"write wnids, or class indices from 0 to {classes - 1}",
             )
         yield label
-
-
-def _whole_number(word: str) -> int | None:
-    return int(word) if word.isdecimal() and len(word) < MOST_DIGITS else None
 
 
 def _is_file(path: Path) -> bool:

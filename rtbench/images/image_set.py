@@ -20,6 +20,7 @@ MOST_PIXELS = 89_478_485
 """As many as Pillow itself takes without a warning: 0.4 GB in its memory, and some of that again while resizing."""
 MOST_BYTES = 1 << 29
 """Of one encoded image, or one list of labels."""
+MOST_DIGITS = 9
 Box = tuple[int, int, int, int]
 
 
@@ -96,6 +97,11 @@ def reason(error: Exception) -> str:
     else:
         said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return visible_text(" ".join(said.split()))[:200] or type(error).__name__
+
+
+def class_index(text: str) -> int | None:
+    """None where it is not a number, or of more digits than a class has: Python reads at most 4300 of them."""
+    return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else None
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

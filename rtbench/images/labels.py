@@ -11,7 +11,7 @@ from pathlib import Path
 from rtbench.errors import UsageError, visible_text
 from rtbench.images.ground_truth import image_number, wnid_classes
 from rtbench.images.image_set import ImageFile, ImageSet
-from rtbench.images.tables import LabelTable, read_class_map
+from rtbench.images.tables import LabelTable, numbered_class, read_class_map
 from rtbench.terms import ClassOrder
 
 IMAGENET = 1000
@@ -153,7 +153,7 @@ def _numbers(
         return dict(_by_map([str(each) for each in labels], reading.class_map, classes)), ()
     texts = {str(each) for each in labels}
     if all(text.isdecimal() for text in texts):
-        return {each: int(each) for each in labels}, ()
+        return {each: numbered_class(table.path, str(each)) for each in labels}, ()
     wnids, known = wnid_classes(), _folded(table.names or reading.names)
     if texts <= wnids.keys():
         return {each: wnids[str(each)] for each in labels}, ()

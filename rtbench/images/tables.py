@@ -12,6 +12,7 @@ from typing import Any
 
 from rtbench.errors import UsageError, visible_text
 from rtbench.images.ground_truth import read_text
+from rtbench.images.image_set import class_index
 
 NAMES = ("file_name", "filename", "file", "image", "image_id", "imageid", "path", "img", "id", "name")
 LABELS = ("label", "labels", "class", "class_id", "classid", "category", "target", "species", "breed")
@@ -64,22 +65,23 @@ def read_class_map(path: Path) -> dict[str, int]:
         pairs = enumerate(content) if isinstance(content, list) else content.items()
         return {name: index for key, value in pairs for name, index in _mapped(path, key, value)}
     rows = [line.replace(",", " ").replace("\t", " ").split() for line in read_text(path).splitlines() if line.strip()]
-    if all(len(row) == 2 and _is_class(row[1]) for row in rows):
-        return {name: int(index) for name, index in rows}
+    if all(len(row) == 2 and row[1].isdecimal() for row in rows):
+        return {name: numbered_class(path, text) for name, text in rows}
     return {line.strip(): index for index, line in enumerate(filter(str.strip, read_text(path).splitlines()))}
 
 
-def _is_class(text: str) -> bool:
-    """Python reads no number of more than 4300 digits."""
-    return text.isdecimal() and len(text) < 10
+def numbered_class(path: Path, text: str) -> int:
+    if (index := class_index(text)) is None:
+        raise _not_understood(path, text)
+    return index
 
 
 def _mapped(path: Path, key: Any, value: Any) -> Iterator[tuple[str, int]]:
     if isinstance(value, int):
         yield str(key), value
-    elif _is_class(str(key)) and isinstance(value, (str, list)):
+    elif str(key).isdecimal() and isinstance(value, (str, list)):
         for name in value if isinstance(value, list) else [value]:
-            yield str(name), int(key)
+            yield str(name), numbered_class(path, str(key))
     else:
         raise _not_understood(path, f"{key}: {value}")
 

@@ -24,8 +24,10 @@ Clock = Callable[[], int]
 
 
 HEAVY = ("Conv", "ConvInteger", "QLinearConv", "Gemm", "MatMul", "MatMulInteger", "QLinearMatMul")
-UNPROVEN = "this path of rtbench was released before it had run on a GPU: judge it with make gpu-check first"
-"""What every row on a GPU says until one has been seen to be right."""
+PROVEN = ("torch:cuda/fp32", "torch+benchmark/fp32", "ort:cuda/fp32")
+"""Rows whose outputs have been seen to be right on a GPU."""
+UNPROVEN = "its outputs have not yet been checked on a GPU: judge it with make gpu-check first"
+"""What every other row on a GPU says."""
 
 
 def misplaced(placement: Mapping[str, Mapping[str, int]], provider: str) -> dict[str, dict[str, int]]:
