@@ -4,8 +4,8 @@
     python benchmarks/fuzz.py --minutes 5 test_settings       # one harness
 
 The harnesses of tests/fuzz run again and again, one beside the other, each time from a seed of its own, until a
-harness has judged `--enough` inputs of each of its families of readers, or time is up. Inputs that showed a fault are
-kept in the folder `--keep`. Prints Markdown; exit code 1 where a fault was found.
+harness has judged `--enough` inputs, or time is up. A harness is a family of readers: of images, of models. Inputs
+that showed a fault are kept in the folder `--keep`. Prints Markdown; exit code 1 where a fault was found.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from rtbench.measure.environment import available_cores, read_environment
 HARNESSES = Path(__file__).resolve().parents[1] / "tests" / "fuzz"
 FRAME = "test_judge"
 """The tests of the frame itself."""
+COUNTS = ("inputs", "ok", "refused", "contained", "faults")
 
 
 class Harness:
@@ -58,23 +59,22 @@ class Harness:
         path = self._folder / "tallies.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
-    def families(self) -> dict[str, Counter[str]]:
-        """By family, the sums of its tallies."""
+    def readers(self) -> dict[str, Counter[str]]:
+        """By reader, the sums of its tallies."""
         found: dict[str, Counter[str]] = {}
         for each in self.tallies():
-            counts = {key: each[key] for key in ("inputs", "ok", "refused")}
-            found.setdefault(each["family"], Counter()).update(counts | {"faults": sum(each["faults"].values())})
+            counts = {key: each[key] for key in COUNTS[:-1]}
+            found.setdefault(each["reader"], Counter()).update(counts | {"faults": sum(each["faults"].values())})
         return found
 
     def faults(self) -> Counter[tuple[str, str]]:
         found: Counter[tuple[str, str]] = Counter()
         for each in self.tallies():
-            found.update({(each["family"], fault): count for fault, count in each["faults"].items()})
+            found.update({(each["reader"], fault): count for fault, count in each["faults"].items()})
         return found
 
     def has(self, enough: int) -> bool:
-        families = self.families()
-        return bool(families) and min(each["inputs"] for each in families.values()) >= enough
+        return sum(each["inputs"] for each in self.tallies()) >= enough
 
 
 def run_all(harnesses: Sequence[Harness], minutes: float, enough: int, beside: int) -> None:
@@ -93,24 +93,31 @@ def run_all(harnesses: Sequence[Harness], minutes: float, enough: int, beside: i
             turn.result()
 
 
+def cells(counts: Counter[str]) -> str:
+    return " | ".join(f"{counts[key]:,}" for key in COUNTS)
+
+
 def show(harnesses: Sequence[Harness], took_s: float) -> bool:
     """Print the tables; whether there was no fault."""
     env = read_environment(available_cores())
     print(f"# Readers and bad inputs, {datetime.now(timezone.utc):%Y-%m-%d}\n")
     print(f"{env.cpu}, {env.cores} cores; Python {env.python}; {took_s / 60:.0f} minutes.\n")
-    print("| harness | reader family | inputs | read | refused in a sentence | faults |\n|---|---|---|---|---|---|")
+    print("| family | reader | inputs | read | refused in a sentence | its process ended, named | faults |")
+    print("|---|---|---|---|---|---|---|")
     total: Counter[str] = Counter()
     for harness in harnesses:
-        for family, counts in sorted(harness.families().items()):
-            total.update(counts)
-            cells = (f"{counts[key]:,}" for key in ("inputs", "ok", "refused", "faults"))
-            print(f"| {harness.name} | {family} | {' | '.join(cells)} |")
-    print(f"| | all | {' | '.join(f'{total[key]:,}' for key in ('inputs', 'ok', 'refused', 'faults'))} |")
+        family: Counter[str] = Counter()
+        for reader, counts in sorted(harness.readers().items()):
+            family.update(counts)
+            print(f"| {harness.name} | {reader} | {cells(counts)} |")
+        print(f"| {harness.name} | all | {cells(family)} |")
+        total.update(family)
+    print(f"| all | | {cells(total)} |")
     faults = sum((harness.faults() for harness in harnesses), Counter())
     if faults:
-        print("\n| reader family | fault | times |\n|---|---|---|")
-        for (family, fault), count in faults.most_common():
-            print(f"| {family} | {fault} | {count:,} |")
+        print("\n| reader | fault | times |\n|---|---|---|")
+        for (reader, fault), count in faults.most_common():
+            print(f"| {reader} | {fault} | {count:,} |")
     broken = [harness for harness in harnesses if harness.broken]
     for harness in broken:
         print(f"\n{harness.name} did not run to its end:\n\n```\n{harness.broken}\n```")
@@ -121,8 +128,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("harness", nargs="*", help="modules of tests/fuzz; none: all of them")
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--enough", type=int, default=100_000, help="inputs of a family, after which it is left alone")
-    parser.add_argument("--inputs", type=int, default=2000, help="inputs of a family in one turn")
+    parser.add_argument("--enough", type=int, default=100_000, help="inputs of a harness, after which it is left alone")
+    parser.add_argument("--inputs", type=int, default=2000, help="inputs of a reader in one turn")
     parser.add_argument("--beside", type=int, default=available_cores(), help="harnesses that run at a time")
     parser.add_argument("--keep", type=Path, help="where what showed a fault is kept, in a new folder")
     options = parser.parse_args()

@@ -13,6 +13,7 @@ from typing import Any
 
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.ui import WebDriverWait
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 ARGUMENTS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
@@ -43,6 +44,8 @@ class Browser:
         self.emulate(width=width, scheme=scheme)
         self.console(), self.requests()  # what came before
         self.driver.get(page.resolve().as_uri())
+        loaded = "return document.readyState === 'complete' && typeof drawAll === 'function'"
+        WebDriverWait(self.driver, 60).until(lambda driver: driver.execute_script(loaded))
         outcome = self.driver.execute_async_script(
             "const done = arguments[0]; drawAll().then(() => done('drawn'), (error) => done(String(error)));"
         )

@@ -34,15 +34,17 @@ MOST_MEMORY = 2 * 2**30
 ADDRESSES = 4 * MOST_MEMORY
 """Where an allocation fails, before the machine runs out: libraries reserve more than they use."""
 
+CRASH = "crash:"
 Reader = Callable[[bytes], object]
 
 
 @dataclass
 class Tally:
-    family: str
+    reader: str
     inputs: int = 0
     ok: int = 0
     refused: int = 0
+    contained: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     """By what happened and where, how often."""
 
@@ -50,23 +52,26 @@ class Tally:
         return "\n".join(f"{count} x {fault}" for fault, count in self.faults.most_common())
 
 
-def judge(family: str, reader: Reader, inputs: Iterable[bytes]) -> Tally:
+def judge(name: str, reader: Reader, inputs: Iterable[bytes], *, contained: bool = False) -> Tally:
     """Give every input to `reader`, a function that a new process can import (or a partial of one).
 
     It should return, or raise UsageError; anything else is a fault, and so are a crash, too long, too much memory,
-    and a file left open. Assert that `faults` is empty.
+    and a file left open. Assert that `faults` is empty. `contained`: rtbench runs this reader in a process of its own
+    and says in a sentence that it ended, so a crash is counted by itself.
     """
-    tally, child = Tally(family), _Child(reader)
+    tally, child = Tally(name), _Child(reader)
     try:
         for index, data in enumerate(inputs):
             outcome = child.read(data)
             tally.inputs += 1
             tally.ok += outcome == "ok"
             tally.refused += outcome == "refused"
-            if outcome not in ("ok", "refused"):
+            if contained and outcome.startswith(CRASH):
+                tally.contained += 1
+            elif outcome not in ("ok", "refused"):
                 tally.faults[outcome] += 1
                 if tally.faults[outcome] == 1:
-                    _keep_input(family, index, data)
+                    _keep_input(name, index, data)
     finally:
         child.end()
         _keep_tally(tally)
@@ -103,7 +108,7 @@ class _Child:
             self._process.join()
             code = self._process.exitcode
             self._again()
-            return f"crash: exit code {code}"
+            return f"{CRASH} exit code {code}"
         if outcome.startswith("memory"):
             self._again()
         return outcome
@@ -163,11 +168,11 @@ def _memory(name: str) -> int:
     return int(status.split(f"{name}:")[1].split()[0]) * 1024
 
 
-def _keep_input(family: str, index: int, data: bytes) -> None:
+def _keep_input(name: str, index: int, data: bytes) -> None:
     if "FUZZ_OUT" in os.environ:
         folder = Path(os.environ["FUZZ_OUT"]) / "inputs"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{family.replace('/', '-').replace(' ', '-')}-{SEED}-{index}").write_bytes(data)
+        (folder / f"{name.replace('/', '-').replace(' ', '-')}-{SEED}-{index}").write_bytes(data)
 
 
 def _keep_tally(tally: Tally) -> None:

@@ -90,7 +90,13 @@ def test_every_outcome_is_counted_and_the_rest_is_read(monkeypatch: pytest.Monke
     assert "2 x KeyError at test_judge.py:" in str(tally)
     assert len(list((tmp_path / "inputs").iterdir())) == len(found)  # the first of each
     kept = json.loads((tmp_path / "tallies.jsonl").read_text())
-    assert (kept["family"], kept["inputs"], sum(kept["faults"].values())) == ("a/b c", 10, 7)
+    assert (kept["reader"], kept["inputs"], sum(kept["faults"].values())) == ("a/b c", 10, 7)
+
+
+def test_a_crash_of_a_contained_reader_is_counted_by_itself() -> None:
+    tally = judge("a", misbehave, [b"fine", b"crash", b"raise", b"fine"], contained=True)
+    assert (tally.inputs, tally.ok, tally.contained) == (4, 2, 1)
+    assert [fault.split(" at ")[0] for fault in tally.faults] == ["KeyError"]
 
 
 @pytest.mark.parametrize(

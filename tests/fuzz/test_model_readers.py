@@ -135,8 +135,8 @@ def read_saved(folder: Path, name: str, data: bytes) -> None:
 
 
 def assert_no_faults(family: str, reader: partial[None], seeds: Sequence[bytes], share: int = 1) -> None:
-    """`share`: for readers that take longer, one of how many inputs."""
-    tally = judge(f"models/{family}", reader, mutations(seeds, max(INPUTS // share, 10), SEED))
+    """`share`: for readers that take longer, one of how many inputs. All read in the exporter's process."""
+    tally = judge(f"models/{family}", reader, mutations(seeds, max(INPUTS // share, 10), SEED), contained=True)
     assert not tally.faults, str(tally)
 
 
