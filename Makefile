@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
-EXTRAS ?= sample,timm,hf,rtx,parquet,mlperf,dev
+EXTRAS ?= sample,timm,hf,rtx,openvino,parquet,mlperf,dev
 
 # make compare MODEL=model.pt DATA=/data/val RUNTIMES=torch,ort PRECISIONS=fp32,int8 RUNS=200 OUT=runs/mine ARGS='--strict'
 MODEL ?=

@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+"""bf16: computed so by a runtime that makes it of FP32 itself; no artifact has it."""
 Format = Literal["state_dict", "torchscript", "pt2", "pickle", "onnx", "onnx_trt", "engine", "fake"]
 """onnx_trt: an ONNX in the form that TensorRT takes, where that differs."""
 Status = Literal["ok", "unavailable", "failed", "invalid"]

@@ -154,13 +154,13 @@ def test_what_cannot_be_parsed_is_damaged(tmp_path: Path) -> None:
 
 
 def test_text_that_is_not_utf8_matters_only_where_it_is_a_name(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    model = onnx.load(graph(tmp_path / "whole.onnx"))
+    model = onnx.load(graph(tmp_path / "whole.onnx", shape=("count", 3, SIDE, SIDE)))
     model.producer_name = "producer"
     whole = model.SerializeToString()
     (tmp_path / "latin.onnx").write_bytes(whole.replace(b"producer", b"Fran\xe7ois"))
     _, artifact = adopt_onnx(tmp_path / "latin.onnx", ModelOptions(), None)
     assert list(artifact.tools) == ["Fran\ufffdois"]
-    for name in (b"logits", b"image", b"MatMul"):
+    for name in (b"logits", b"image", b"MatMul", b"count"):
         (tmp_path / "latin.onnx").write_bytes(whole.replace(name, b"\xe7" * len(name)))
         with pytest.raises(UsageError, match="has a name that is not UTF-8; export it again"):
             adopt_onnx(tmp_path / "latin.onnx", ModelOptions(), None)

@@ -15,7 +15,7 @@ from rtbench.errors import UsageError
 from rtbench.options import OTHER_NAMES, Options, Share, flag
 from rtbench.terms import Format, Precision, Size, Triple
 
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = get_args(Precision)
 FORMATS: dict[str, Format] = {"onnx": "onnx", "trt": "engine"}
 
 _OTHER_FLAGS = {flag(other)[2:]: flag(name)[2:] for other, name in OTHER_NAMES.items()}

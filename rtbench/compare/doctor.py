@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rtbench.compare.prepared import Progress
 from rtbench.errors import RuntimeUnavailable, WorkerFailed
-from rtbench.runtimes import RUNTIMES
+from rtbench.runtimes.known import RUNTIMES
 from rtbench.worker import Worker
 
 TIMEOUT_S = 120.0

@@ -121,6 +121,8 @@ def _batch_size(row: PlannedRow, asked: int | None, chosen: Sequence[int]) -> in
     if artifact.batch > 1:
         return artifact.batch
     by_default = CPU_BATCH.get(row.choice.runtime.name, 1) if row.choice.device == "cpu" else GPU_BATCH
+    if "compile" in row.choice.variants:
+        by_default = 1  # any other size would be compiled again
     size = min(asked or by_default, len(chosen))
     if size == 1:
         return 1
@@ -168,7 +170,7 @@ def _is_own(other: PlannedRow, row: PlannedRow) -> bool:
     """Whether `other` is the model's own row, for `row` to be compared with."""
     return (
         other.prepared is row.prepared
-        and other.choice.runtime.name == "torch"
+        and other.choice.is_reference
         and other.record.precision == other.prepared.model.precision
         and other.predictions is not None
         and other.record.status == "ok"

@@ -18,7 +18,7 @@ from rtbench.options import CompareOptions
 from rtbench.records.measurement import Startup
 from rtbench.records.model import Artifact
 from rtbench.records.run import Row
-from rtbench.runtimes import RuntimeChoice, choose
+from rtbench.runtimes.known import RuntimeChoice, choose
 from rtbench.terms import Format, Precision, Status
 from rtbench.worker import Worker
 
@@ -114,7 +114,7 @@ class PlannedRow:
 
 
 def require_some_row(choices: Sequence[RuntimeChoice], precisions: Sequence[Precision]) -> None:
-    if choices and not any(precision in choice.runtime.precisions for choice in choices for precision in precisions):
+    if choices and not any(choice.runs(each) for choice in choices for each in choice.precisions(precisions)):
         names = ", ".join(choice.written for choice in choices)
         raise UsageError(
             f"{names} cannot run {', '.join(precisions)}",
@@ -127,9 +127,9 @@ def prepare_all(plan: Plan, choices: Sequence[RuntimeChoice], progress: Progress
     formats = [
         kind
         for kind in EXPORTED
-        if any(choice.takes(kind, precision) for choice in choices for precision in options.precisions)
+        if any(choice.takes(kind, each) for choice in choices for each in choice.precisions(options.precisions))
     ]
-    torch = any(choice.runtime.name == "torch" for choice in choices) and "fp32" in options.precisions
+    torch = any(choice.is_reference and "fp32" in choice.precisions(options.precisions) for choice in choices)
     everything: list[Prepared] = []
     for source in plan.sources:
         prepared = prepare(source, options, plan.place, progress, formats=formats, data=options, evaluate_own=not torch)
@@ -160,8 +160,8 @@ def plan_rows(
         made = [
             row
             for choice in own
-            for precision in _precisions(prepared, precisions)
-            if precision in choice.runtime.precisions or _has(prepared, choice, precision)
+            for precision in choice.precisions(_precisions(prepared, precisions))
+            if choice.runs(precision) or _has(prepared, choice, precision)
             for row in _plan_row(prepared, choice, precision, several=len(everything) > 1)
         ]
         if not made:
@@ -201,7 +201,7 @@ def _plan_row(prepared: Prepared, choice: RuntimeChoice, precision: Precision, *
     name = f"{choice.written}/{precision}"
     ends: list[tuple[str, Artifact | None, Status, str | None]] = []
     for artifact in prepared.artifacts:
-        if artifact.precision == (choice.runtime.made_of or precision) and choice.takes(artifact.format, precision):
+        if artifact.precision == choice.source(precision) and choice.takes(artifact.format, precision):
             number = artifact.build.number if artifact.build else 1
             name = f"{_varied(choice, artifact.build.recipe.label)}/{precision}" if artifact.build else name
             bad = artifact.check if artifact.check and artifact.check.status != "ok" else None
@@ -215,7 +215,11 @@ def _plan_row(prepared: Prepared, choice: RuntimeChoice, precision: Precision, *
         for (label, each), reason in reasons.items():
             kind = cast("Format", label.partition("+")[0])
             lost = f"{_varied(choice, label)}/{precision}"
-            if each == precision and choice.takes(kind, each) and all(lost != made for made, *_ in ends):
+            if (
+                each == choice.source(precision)
+                and choice.takes(kind, precision)
+                and all(lost != made for made, *_ in ends)
+            ):
                 ends.append((lost, None, status, reason))
     return [
         PlannedRow(

@@ -65,7 +65,7 @@ def prepare(
         image_set = read_images(data.data) if data.data and export_only else _images(data, model)
         model = choose_reading(exporter, model, image_set, options, place, progress)
         cached = cache(image_set, model, place, progress)
-        nothing_else = not formats and direct is None and options.precisions == ("fp32",)
+        nothing_else = not formats and direct is None and set(options.precisions) <= {"fp32", "bf16"}
         few = nothing_else or len(image_set.labelled) >= FIDELITY_IMAGES
         judged = CHECK_IMAGES if few else FIDELITY_IMAGES
         indices = [cached.readable[position] for position in spread_indices(len(cached.readable), judged)]
@@ -171,7 +171,8 @@ def _onnx_wanted(
     """Every ONNX to write: those asked for and those that engines are built from, each once."""
     wanted: list[tuple[Format, Precision]] = []
     if "onnx" in formats:
-        wanted += [("onnx", precision) for precision in precisions]
+        made: list[Precision] = ["fp32" if each == "bf16" else each for each in precisions]
+        wanted += [("onnx", precision) for precision in dict.fromkeys(made)]
     if "onnx_trt" in formats and "int8" in precisions:
         wanted.append(("onnx_trt", "int8"))
     wanted += [SOURCES[recipe.precision] for recipe in recipes]

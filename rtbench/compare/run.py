@@ -25,9 +25,10 @@ from rtbench.nvidia import find_gpu
 from rtbench.records.measurement import Comparison, Latency, Startup
 from rtbench.records.run import Dataset, Row, Run
 from rtbench.runs.directory import RunDirectory
-from rtbench.runtimes import PROVEN, UNPROVEN, SessionInfo, choose
+from rtbench.runtimes import PROVEN, UNPROVEN, SessionInfo
+from rtbench.runtimes.known import choose
 from rtbench.scores.baselines import MEASURED, is_torch_fp32, load_baseline, measured_baseline
-from rtbench.scores.normalise import score_rows, torch_row_for
+from rtbench.scores.normalise import best_torch_for, score_rows, torch_row_for
 from rtbench.scores.recommendation import recommend
 from rtbench.worker import Worker
 
@@ -157,13 +158,16 @@ class _Measuring:
     def _open(self, row: PlannedRow) -> None:
         """Open the row's artifact in a fresh process; the first time, see what it is and whether it is right."""
         prepared = row.prepared
-        if row.choice.device == "trt" and row.record.provider is None:
+        first = row.record.provider is None
+        if row.choice.device == "trt" and first:
             self._progress(f"{row.id}: ONNX Runtime builds its TensorRT engine, which takes minutes", 0, 1)
             self._start(row, BUSY_TIMEOUT_S)
-        info, startup = self._start(row)
+        elif "compile" in row.choice.variants and first:
+            self._progress(f"{row.id}: PyTorch compiles it, which takes up to minutes", 0, 1)
+        info, startup = self._start(row, BUSY_TIMEOUT_S if "compile" in row.choice.variants else None)
         row.add_startup(startup)
         row.scripted = getattr(info, "scripted", False)  # an earlier rtbench, by --against-python, has no such field
-        if row.record.provider is not None:
+        if not first:
             return
         shape, classes = (row.batch, *prepared.model.preprocessing.input_shape), prepared.model.classes
         row.update(
@@ -182,7 +186,7 @@ class _Measuring:
         """Open the row's artifact in a fresh process, in place of the one before."""
         assert row.record.artifact
         row.close()
-        place = self._plan.place
+        place, words = self._plan.place, row.choice.words(row.record.precision)
         row.worker = Worker(
             "rtbench.measure.sessions:SessionHost",
             log=self._directory.log(row.id),
@@ -200,11 +204,12 @@ class _Measuring:
             row.prepared.images.path,
             place.threads,
             self._plan.options.trust_code,
+            *([words] if words else []),  # which an earlier rtbench, by --against-python, does not know
         )
         return opened
 
     def _cautions(self, row: Row, device: str) -> list[str]:
-        if device == "cuda" and row.id not in PROVEN:
+        if device != "cpu" and row.id not in PROVEN:
             return [UNPROVEN]
         if row.artifact and row.artifact.full_range and lacks_vnni(self._run.environment.cpu_details):
             return [SATURATES]
@@ -249,7 +254,9 @@ class _Measuring:
         """Those of the rows that are still well, computed again only where these or their latencies are others."""
         timed = [(row.id, row.record.latency) for row in self._live()]
         if timed != self._compared_of:
-            self._comparisons = compare_latencies(self._rows, lambda row: torch_row_for(row, records))
+            self._comparisons = compare_latencies(
+                self._rows, lambda row: (torch_row_for(row, records), best_torch_for(row, records))
+            )
             self._compared_of = timed
         return self._comparisons
 

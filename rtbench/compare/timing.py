@@ -198,9 +198,9 @@ def summarise(rows: Sequence[PlannedRow], judge: Judge) -> None:
 
 
 def compare_latencies(
-    rows: Sequence[PlannedRow], reference_for: Callable[[Row], Row | None]
+    rows: Sequence[PlannedRow], references_for: Callable[[Row], Sequence[Row | None]]
 ) -> tuple[list[Comparison], set[str]]:
-    """Each row with its `reference_for` and with the fastest row; and the ids of those that lead.
+    """Each row with its `references_for` and with the fastest row; and the ids of those that lead.
 
     Rows that were disturbed too often are compared with nothing, and lead nothing.
     """
@@ -210,8 +210,7 @@ def compare_latencies(
     leader = min(timed.values(), key=lambda row: row.record.latency.p50_ms if row.record.latency else 0.0)
     comparisons, lead = [], {leader.id}
     for row in timed.values():
-        reference = reference_for(row.record)
-        others = {reference.id} if reference and reference.id in timed else set()
+        others = {each.id for each in references_for(row.record) if each and each.id in timed}
         for other in sorted((others | {leader.id}) - {row.id}):
             comparison, _ = compare_pair(row, timed[other], rows)
             assert comparison

@@ -119,7 +119,7 @@ def _opened(path: Path) -> onnxruntime.InferenceSession:
         session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
         )  # which would print what went wrong, and try the same again
-        _ = [each.name for each in (*session.get_inputs(), *session.get_outputs())]
+        _ = [(each.name, each.shape) for each in (*session.get_inputs(), *session.get_outputs())]
         return session
     except UnicodeDecodeError:
         raise UsageError(f"{path} has a name that is not UTF-8", "export it again") from None

@@ -26,6 +26,7 @@ PACKAGES = (
     "onnxscript",
     "onnxruntime-gpu",
     "onnxruntime",
+    "openvino",
     "tensorrt",
     "tensorrt-rtx",
     "pycuda",

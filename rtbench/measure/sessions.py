@@ -18,7 +18,8 @@ from rtbench.measure.accuracy import Predictions, predict_batch
 from rtbench.measure.fidelity import within_rounding
 from rtbench.records.measurement import MlPerf, Startup
 from rtbench.records.model import Artifact, Model
-from rtbench.runtimes import Clock, Session, SessionInfo, load_runtime
+from rtbench.runtimes import Clock, Session, SessionInfo
+from rtbench.runtimes.known import load_runtime
 from rtbench.terms import Precision
 
 REPORT_NS = 100_000_000
@@ -41,6 +42,7 @@ class SessionHost:
         images: Path,
         threads: int,
         trust_code: bool,
+        variants: tuple[str, ...] = (),
     ) -> tuple[SessionInfo, Startup]:
         """Load the artifact and run it once, each timed for what it takes to begin."""
         artifacts.require_unchanged(artifact)
@@ -51,7 +53,7 @@ class SessionHost:
         module.ready(artifact, device)
         clock = latency.host_clock
         start = clock()
-        self._session = module.open_session(artifact, model, device, threads, trust_code)
+        self._session = module.open_session(artifact, model, device, threads, trust_code, variants)
         loaded = clock()
         latency.time_block(self._session, first, 0, 1, clock)
         startup = Startup(load_ms=(loaded - start) / 1e6, first_run_ms=(clock() - loaded) / 1e6)
@@ -119,7 +121,7 @@ class SessionHost:
             return run_single_stream(self._session, self._input, runs)
 
     def _lead(self) -> None:
-        if self._session.info.device == "cuda":
+        if self._session.info.device != "cpu":
             latency.lead(self._session, self._input, latency.GPU_LEAD_NS // 2, self._clock)
             self._report()
             latency.lead(self._session, self._input, latency.GPU_LEAD_NS // 2, self._clock)

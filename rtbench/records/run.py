@@ -112,6 +112,8 @@ class Scores(Record):
     speedup_vs_torch: Positive | None
     """How many times faster than torch/fp32, from the rounds that both were timed in."""
     speedup_ci95: Interval | None = None
+    speedup_vs_best_torch: Positive | None = None
+    """The same against the fastest torch row, where that is a variant."""
 
 
 class Row(Record):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rtbench.images import sample
 from rtbench.records import Interval
 from rtbench.records.measurement import Comparison, MlPerf
@@ -28,8 +30,9 @@ HEADERS = (
     "latency score",
     "accuracy score",
     "vs torch",
+    "vs best torch",
 )
-SPARED = ("95 % of top-1", "p95", "top-5 %", "p99", "p50", "agree %", "± 95 %", "Δ top-1")
+SPARED = ("95 % of top-1", "p95", "top-5 %", "p99", "p50", "agree %", "vs best torch", "± 95 %", "Δ top-1")
 """Columns that are left out where there is no room, in this order."""
 NOTHING = "-"
 
@@ -56,8 +59,15 @@ def cells(row: Row) -> dict[str, str]:
         "latency score": _score(scores.latency if scores else None)
         + ("*" if scores and scores.latency and not scores.on_baseline_hardware else ""),
         "accuracy score": _score(scores.accuracy if scores else None),
-        "vs torch": f"{scores.speedup_vs_torch:.2f}x" if scores and scores.speedup_vs_torch else NOTHING,
+        "vs torch": _times(scores.speedup_vs_torch if scores else None),
+        "vs best torch": _times(scores.speedup_vs_best_torch if scores else None),
     }
+
+
+def with_figures(headers: Sequence[str], run: Run) -> list[str]:
+    """The headers without that of the fastest torch row where this is torch/fp32."""
+    compared = any(row.scores and row.scores.speedup_vs_best_torch for row in run.rows)
+    return [header for header in headers if compared or header != "vs best torch"]
 
 
 def reasons(run: Run) -> list[str]:
@@ -236,6 +246,10 @@ def _percent(value: float | None) -> str:
 def _change(value: float | None) -> str:
     """A difference of fractions in points."""
     return NOTHING if value is None else f"{100 * value:+.2f}" if value else "0.00"
+
+
+def _times(value: float | None) -> str:
+    return f"{value:.2f}x" if value else NOTHING
 
 
 def _score(value: float | None) -> str:

@@ -131,7 +131,7 @@ def score_chart(run: Run, score: str) -> Spec | None:
         for row in run.rows
         if row.scores and (value := getattr(row.scores, score)) is not None
     ]
-    if not values:
+    if not values or run.baseline is None:
         return None
     y = {"field": "row", "type": "nominal", "sort": None, "title": None}
     return {

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rtbench.records.run import Row, Run
 from rtbench.report import charts, latency_charts
-from rtbench.report.cells import NOTHING, agreement, notes
+from rtbench.report.cells import NOTHING, agreement, notes, with_figures
 from rtbench.report.encodings import Spec
 from rtbench.report.evidence import Evidence, Flips, flips
 from rtbench.report.tidy_csv import figure_at
@@ -91,6 +92,11 @@ COLUMNS = (
         interval="scores.speedup_ci95",
         interval_form=".2f",
     ),
+    Column(
+        "vs best torch",
+        "how many times faster than the fastest torch row, a variant",
+        "scores.speedup_vs_best_torch",
+    ),
 )
 
 
@@ -98,14 +104,16 @@ def render_html(run: Run, evidence: Evidence) -> str:
     """The page, with the charting library inlined from its installed package."""
     flipped = {row.id: found for row in run.rows if (found := flips(run, row, evidence))}
     specs = _specs(run, evidence, flipped)
+    names = with_figures([column.name for column in COLUMNS], run)
+    columns = [column for column in COLUMNS if column.name in names]
     return render_page(
         "report.html",
         title=f"rtbench: {', '.join(model.name for model in run.models)}",
         run=run,
         answer=recommendation(run).reason,
         rule=rule(run),
-        columns=COLUMNS,
-        lines=[_line(run, row) for row in run.rows],
+        columns=columns,
+        lines=[_line(run, row, columns) for row in run.rows],
         notes=notes(run),
         specs=specs,
         timed=[(index, row) for index, row in enumerate(run.rows) if f"time-{index}" in specs],
@@ -152,7 +160,7 @@ def _specs(run: Run, evidence: Evidence, flipped: dict[str, list[Flips]]) -> dic
     return {name: spec for name, spec in found.items() if spec}
 
 
-def _line(run: Run, row: Row) -> Line:
+def _line(run: Run, row: Row, columns: Sequence[Column]) -> Line:
     flags = []
     if row.id == recommendation(run).row and len(run.rows) > 1:
         flags.append(("ship", "the answer above"))
@@ -164,15 +172,15 @@ def _line(run: Run, row: Row) -> Line:
         flags.append((row.status, row.reason or ""))
     if row.latency and not row.latency.stable:
         flags.append(("unstable", "; ".join(row.latency.warnings)))
-    return Line(row, _cells(row), tuple(flags), row.id == recommendation(run).row)
+    return Line(row, _cells(row, columns), tuple(flags), row.id == recommendation(run).row)
 
 
-def _cells(row: Row) -> tuple[Cell, ...]:
+def _cells(row: Row, columns: Sequence[Column]) -> tuple[Cell, ...]:
     if not (row.latency or row.accuracy or row.fidelity or row.scores):
         return ()
     record = row.model_dump()
     cells = []
-    for column in COLUMNS:
+    for column in columns:
         value = agreement(row) if column.name == "agree %" else figure_at(record, column.path)
         if value is None:
             cells.append(Cell(NOTHING, None))

@@ -6,13 +6,13 @@ import re
 import shlex
 
 from rtbench.records.run import Row, Run
-from rtbench.report.cells import cells, notes
+from rtbench.report.cells import cells, notes, with_figures
 from rtbench.report.visible import visible
 from rtbench.scores.recommendation import recommendation, rule
 
 HEADERS = (
     *("mean ms", "± 95 %", "p99", "top-1 %", "Δ top-1", "agree %", "MiB"),
-    *("size score", "latency score", "accuracy score", "vs torch"),
+    *("size score", "latency score", "accuracy score", "vs torch", "vs best torch"),
 )
 SPECIAL = re.compile(r"[\\|*`\[\]<~]|#(?=\d)")
 INSTEAD = {"<": "&lt;", "#": "#<!-- -->"}  # the latter would become a link to an issue
@@ -20,14 +20,15 @@ INSTEAD = {"<": "&lt;", "#": "#<!-- -->"}  # the latter would become a link to a
 
 def render_markdown(run: Run) -> str:
     run = visible(run)
+    headers = with_figures(HEADERS, run)
     lines = [
         f"### rtbench: {escaped(', '.join(model.name for model in run.models))}",
         "",
         f"**{escaped(recommendation(run).reason)}** {escaped(rule(run))}",
         "",
-        f"| row | {' | '.join(HEADERS)} |",
-        "|---" + "|---:" * len(HEADERS) + "|",
-        *(_line(row, row.id == recommendation(run).row) for row in run.rows),
+        f"| row | {' | '.join(headers)} |",
+        "|---" + "|---:" * len(headers) + "|",
+        *(_line(row, headers, row.id == recommendation(run).row) for row in run.rows),
         "",
         *_below(run),
         "<details><summary>Notes, environment, how to reproduce</summary>",
@@ -48,11 +49,11 @@ def render_markdown(run: Run) -> str:
     return "\n".join(lines)
 
 
-def _line(row: Row, recommended: bool) -> str:
+def _line(row: Row, headers: list[str], recommended: bool) -> str:
     found = cells(row)
     name = code(row.id) + ("" if row.status == "ok" else f" {row.status}")
     name = f"**ship** {name}" if recommended else name
-    return "| " + " | ".join([name, *(escaped(found[header]) for header in HEADERS)]) + " |"
+    return "| " + " | ".join([name, *(escaped(found[header]) for header in headers)]) + " |"
 
 
 def _below(run: Run) -> list[str]:

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rtbench.records.run import Run
-from rtbench.report.cells import HEADERS, SPARED, cells, notes, reasons
+from rtbench.report.cells import HEADERS, SPARED, cells, notes, reasons, with_figures
 from rtbench.report.visible import visible
 from rtbench.runtimes import misplaced
 from rtbench.scores.recommendation import recommendation
@@ -38,11 +38,12 @@ class RunTable:
             header: max([*map(len, _heading(header).split("\n")), *(len(row[header]) for row in rows)])
             for header in HEADERS
         }
-        shown = list(HEADERS)
+        shown = with_figures(HEADERS, self._run)
         for spared in SPARED:
             if sum(needs[header] + GAP for header in shown) - GAP <= width:
                 break
-            shown.remove(spared)
+            if spared in shown:
+                shown.remove(spared)
         table = Table(
             title=", ".join(model.name for model in self._run.models), title_justify="left", box=None, pad_edge=False
         )

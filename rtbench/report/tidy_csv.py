@@ -69,6 +69,7 @@ COLUMNS = {
     "speedup_vs_torch": "scores.speedup_vs_torch",
     "speedup_ci95_low": "scores.speedup_ci95.0",
     "speedup_ci95_high": "scores.speedup_ci95.1",
+    "speedup_vs_best_torch": "scores.speedup_vs_best_torch",
 }
 
 

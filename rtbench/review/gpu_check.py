@@ -25,7 +25,7 @@ PROVIDERS = {
     "trt": "tensorrt",
 }
 """The first word of what a row says executed it."""
-BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
+BYTES: dict[Precision, int] = {"fp32": 4, "bf16": 4, "fp16": 2, "int8": 1}
 SIZES_AGREE, LATENCIES_AGREE, MLPERF_AGREES, TRTEXEC_AGREES = 0.02, 0.10, 0.05, 0.15
 
 

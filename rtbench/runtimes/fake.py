@@ -91,7 +91,14 @@ def ready(artifact: Artifact, device: str) -> None:
     pass
 
 
-def open_session(artifact: Artifact, model: Model, device: str, threads: int, trust_code: bool) -> FakeSession:  # noqa: ARG001
+def open_session(
+    artifact: Artifact,
+    model: Model,  # noqa: ARG001
+    device: str,  # noqa: ARG001
+    threads: int,  # noqa: ARG001
+    trust_code: bool,  # noqa: ARG001
+    variants: tuple[str, ...] = (),  # noqa: ARG001
+) -> FakeSession:
     return FakeSession(read_script(Path(artifact.path)))
 
 

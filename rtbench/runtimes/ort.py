@@ -18,6 +18,7 @@ from rtbench.errors import InvalidOutput, RuntimeUnavailable
 from rtbench.onnx_file import INPUT_TYPES, channels_last
 from rtbench.records.model import Artifact, Model
 from rtbench.runtimes import Clock, SessionInfo, misplaced, ort_gpu
+from rtbench.runtimes.graph_input import GraphInput
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -45,8 +46,8 @@ class OrtSession:
         self._name = source.name
         if source.type not in INPUT_TYPES:
             raise InvalidOutput(f"its input is {source.type}, not a tensor of floats")
-        self._kind = np.dtype(INPUT_TYPES[source.type])
-        self._channels_last = channels_last(source.shape)
+        kind = np.dtype(INPUT_TYPES[source.type])
+        self._taken = GraphInput(kind, channels_last=channels_last(source.shape))
         self._output_name = artifact.output or self._session.get_outputs()[0].name
         placement = _placement(self._session)
         self.info = SessionInfo(
@@ -55,7 +56,7 @@ class OrtSession:
             settings={
                 "graph_optimization_level": options.graph_optimization_level.name,
                 "execution_mode": options.execution_mode.name,
-                "input": f"{self._kind} {'NHWC' if self._channels_last else 'NCHW'}",
+                "input": str(self._taken),
             }
             | left_out
             | ort_gpu.recorded(self._session.get_provider_options()[PROVIDERS[device]]),
@@ -65,20 +66,12 @@ class OrtSession:
         self._bound = None if device == "cpu" else BoundMemory(self._session, "cuda", self._output_name)
 
     def bind(self, batch: NDArray[np.float32]) -> None:
-        batch = self._as_taken(batch)
+        batch = self._taken.of(batch)
         if self._bound:
             with ort_gpu.translated():
                 self._bound.bind(batch)
         else:
             self._feeds = {self._name: batch}
-
-    def _as_taken(self, batch: NDArray[np.float32]) -> NDArray[Any]:
-        """The batch in the type and the layout of the graph's input; pixels are whole numbers."""
-        if self._kind == np.uint8:
-            batch = np.rint(batch)
-        if self._channels_last:
-            batch = batch.transpose(0, 2, 3, 1)
-        return np.ascontiguousarray(batch, dtype=self._kind)
 
     def run(self) -> None:
         if self._bound:
@@ -129,7 +122,14 @@ def ready(artifact: Artifact, device: str) -> None:  # noqa: ARG001
         ort_gpu.load_libraries(device)
 
 
-def open_session(artifact: Artifact, model: Model, device: str, threads: int, trust_code: bool) -> OrtSession:  # noqa: ARG001
+def open_session(
+    artifact: Artifact,
+    model: Model,  # noqa: ARG001
+    device: str,
+    threads: int,
+    trust_code: bool,  # noqa: ARG001
+    variants: tuple[str, ...] = (),  # noqa: ARG001
+) -> OrtSession:
     return OrtSession(artifact, device, threads)
 
 

@@ -20,7 +20,14 @@ def _build_of(artifact: Artifact) -> EngineBuild:
     return artifact.build
 
 
-def open_session(artifact: Artifact, model: Model, device: str, threads: int, trust_code: bool) -> Session:  # noqa: ARG001
+def open_session(
+    artifact: Artifact,
+    model: Model,  # noqa: ARG001
+    device: str,  # noqa: ARG001
+    threads: int,  # noqa: ARG001
+    trust_code: bool,  # noqa: ARG001
+    variants: tuple[str, ...] = (),  # noqa: ARG001
+) -> Session:
     build = _build_of(artifact)
     _require_library(build)
     from rtbench.runtimes.cuda import Device

@@ -48,4 +48,5 @@ def measured_baseline(rows: Sequence[Row], hardware: str) -> Baseline | None:
 
 
 def is_torch_fp32(row: Row) -> bool:
-    return row.runtime.partition(":")[0] == "torch" and row.precision == "fp32"
+    """Whether a row is PyTorch as it runs by default, eager and contiguous, in FP32."""
+    return row.runtime.partition(":")[0] == "torch" and "+" not in row.runtime and row.precision == "fp32"

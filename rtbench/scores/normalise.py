@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rtbench.records.measurement import Comparison
@@ -49,7 +50,7 @@ def _scores(
 ) -> Scores:
     assert row.latency and row.artifact
     reference = torch_row_for(row, rows)
-    speedup = next((each for each in comparisons if reference and (each.row, each.to) == (row.id, reference.id)), None)
+    speedup, over_best = (_over(row, other, comparisons) for other in (reference, best_torch_for(row, rows)))
     top1 = row.accuracy.top1 if row.accuracy and score_accuracy else None
     return Scores(
         size=baseline.size_mib / (row.artifact.size_bytes / 2**20) if baseline else None,
@@ -58,6 +59,7 @@ def _scores(
         on_baseline_hardware=baseline is not None and _on_baseline_hardware(row, baseline, environment),
         speedup_vs_torch=speedup.ratio if speedup else 1.0 if reference is row else None,
         speedup_ci95=speedup.ci95 if speedup else None,
+        speedup_vs_best_torch=over_best.ratio if over_best else None,
     )
 
 
@@ -68,6 +70,18 @@ def torch_row_for(row: Row, rows: Sequence[Row]) -> Row | None:
     if own:
         return own[0]
     return measured[0] if len(measured) == 1 else None
+
+
+def best_torch_for(row: Row, rows: Sequence[Row]) -> Row | None:
+    """The fastest torch row of the same model; None where that is torch/fp32 itself."""
+    own = [each for each in rows if each.model == row.model and each.latency and each.status == "ok"]
+    torch = [each for each in own if re.match(r"torch\b", each.runtime)]
+    best = min(torch, key=lambda each: each.latency.p50_ms if each.latency else 0.0, default=None)
+    return None if best is None or is_torch_fp32(best) else best
+
+
+def _over(row: Row, other: Row | None, comparisons: Sequence[Comparison]) -> Comparison | None:
+    return next((each for each in comparisons if other and (each.row, each.to) == (row.id, other.id)), None)
 
 
 def _on_baseline_hardware(row: Row, baseline: Baseline, environment: Environment) -> bool:

@@ -23,7 +23,7 @@ look for. FP32 conversions have 1e-6, FP16 ones 1e-3."""
 ENOUGH_OF_PUBLISHED = 0.5
 CAVEATS = 2
 """Faster rows of which the answer says why they are not it; the table has them all."""
-CONVERSIONS = {"fp32": 0, "fp16": 1, "int8": 2}
+CONVERSIONS = {"fp32": 0, "bf16": 1, "fp16": 1, "int8": 2}
 
 Evidence = Literal["shown", "lost", "open"]
 Verdict = Literal["ship", "not enough evidence", "check", "none"]
