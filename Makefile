@@ -56,8 +56,8 @@ test: $(STAMP) $(VENV)/tensorrt ## run all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: $(STAMP) $(VENV)/tensorrt ## lint, formatting and types
-	$(BIN)/ruff check rtbench tests benchmarks
-	$(BIN)/ruff format --check rtbench tests benchmarks
+	$(BIN)/ruff check rtbench tests benchmarks examples
+	$(BIN)/ruff format --check rtbench tests benchmarks examples
 	MYPYPATH=$(VENV)/tensorrt/10/types $(BIN)/mypy
 	MYPYPATH=$(VENV)/tensorrt/11/types $(BIN)/mypy --cache-dir .mypy_cache/11
 	$(BIN)/hadolint docker/Dockerfile
@@ -70,8 +70,8 @@ pycuda: $(STAMP) ## build pycuda, which the tests of the TensorRT runtime need, 
 	tests/build_pycuda.sh $(BIN)/python
 
 format: $(STAMP) ## format the code
-	$(BIN)/ruff check --fix rtbench tests benchmarks
-	$(BIN)/ruff format rtbench tests benchmarks
+	$(BIN)/ruff check --fix rtbench tests benchmarks examples
+	$(BIN)/ruff format rtbench tests benchmarks examples
 
 benchmark: $(STAMP) ## run BENCH=main_job with the images in DATA=
 	$(BIN)/python benchmarks/$(BENCH).py $(if $(DATA),--data '$(DATA)') $(ARGS)

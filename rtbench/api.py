@@ -20,6 +20,7 @@ from rtbench.compare.prepare import prepare
 from rtbench.compare.prepared import Place, Prepared, Progress
 from rtbench.compare.run import compare as run_comparison
 from rtbench.errors import UsageError, interrupted_once
+from rtbench.export.known import require_format
 from rtbench.images.sample import ARCH
 from rtbench.measure.environment import available_cores
 from rtbench.measure.mlperf import require_loadgen
@@ -63,6 +64,8 @@ def export(
     logs = Path(tempfile.mkdtemp(prefix="rtbench-"))
     place = _place(chosen, logs, Path(out) if out else None)
     check_writable(place.folder or place.engines)
+    for name in chosen.formats:
+        require_format(name)
     with nvidia.using(chosen.device):
         prepared = prepare(
             str(model),

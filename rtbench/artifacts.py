@@ -46,12 +46,17 @@ def artifact_folder(engines: Path, model: Model) -> Path:
     return engines / f"{model.name}-{model.sha256[:8]}"
 
 
-def artifact_path(folder: Path, kind: Format, precision: Precision, number: int = 1, variant: str = "") -> Path:
-    """Where an artifact is; `variant` tells recipes apart, and `number` several engines from one recipe."""
+def artifact_path(
+    folder: Path, kind: Format, precision: Precision, number: int = 1, variant: str = "", suffix: str = ""
+) -> Path:
+    """Where an artifact is; `variant` tells recipes apart, and `number` several engines from one recipe; `suffix` is
+    that of a format of another package's."""
+    if kind not in SUFFIXES:
+        return folder / f"{kind}-{precision}{suffix}"
     family = "onnx" if kind.startswith("onnx") else "trt" if kind == "engine" else "torch"
-    suffix = "-trt" if kind == "onnx_trt" else f"-{variant}" if variant else ""
-    suffix += f"-{number}" if number > 1 else ""
-    return folder / f"{family}-{precision}{suffix}{SUFFIXES[kind]}"
+    more = "-trt" if kind == "onnx_trt" else f"-{variant}" if variant else ""
+    more += f"-{number}" if number > 1 else ""
+    return folder / f"{family}-{precision}{more}{SUFFIXES[kind]}"
 
 
 def manifest_path(path: Path) -> Path:

@@ -18,7 +18,7 @@ from rtbench.terms import (
     LARGEST_SIDE,
     CalibrationMethod,
     ClassOrder,
-    Format,
+    FormatName,
     Interpolation,
     Precision,
     Preprocess,
@@ -186,7 +186,9 @@ class PrepareOptions(ArtifactOptions, ModelOptions, WorkerOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions(PrepareOptions):
-    formats: tuple[Format, ...] = option("onnx, trt, or both.", ("onnx",), metavar="LIST")
+    formats: tuple[FormatName, ...] = option(
+        "onnx, trt, or those of installed exporters.", (FormatName("onnx"),), metavar="LIST"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,14 @@
 """Closed vocabularies: the words that options, records and files all spell alike."""
 
-from typing import Literal
+from typing import Literal, NewType
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 """bf16: computed so by a runtime that makes it of FP32 itself; no artifact has it."""
-Format = Literal["state_dict", "torchscript", "pt2", "pickle", "onnx", "onnx_trt", "engine", "fake"]
-"""onnx_trt: an ONNX in the form that TensorRT takes, where that differs."""
+Format = str
+"""state_dict, torchscript, pt2, pickle, onnx, onnx_trt (in the form that TensorRT takes, where that differs), engine,
+fake; or that of another package's exporter."""
+FormatName = NewType("FormatName", str)
+"""A format as an option names it."""
 Status = Literal["ok", "unavailable", "failed", "invalid"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 Preprocess = Literal["torch", "tf", "squash"]

@@ -113,7 +113,7 @@ def _check_closing(use: Callable[[], None]) -> None:
 
 
 def _open_files() -> int:
-    return psutil.Process().num_fds()
+    return int(psutil.Process().num_fds())
 
 
 def _check_damaged(module: RuntimeModule, artifact: Artifact, model: Model, device: str) -> None:

@@ -275,3 +275,11 @@ def test_a_run_without_rows_is_shown(run: Path) -> None:
     record = read_run(run)
     assert "Nothing to ship" in render_markdown(record)
     assert "Nothing to ship" in render_html(record, read_evidence(run, record))
+
+
+def test_a_run_without_its_baseline_is_shown(run: Path) -> None:
+    file = run / "result.json"
+    file.write_bytes(result(baseline=None)(file.read_bytes()))
+    record = read_run(run)
+    assert any(row.scores for row in record.rows)
+    assert "Scores against the baseline" not in render_html(record, read_evidence(run, record))

@@ -13,10 +13,10 @@ import typer
 
 from rtbench.errors import UsageError
 from rtbench.options import OTHER_NAMES, Options, Share, flag
-from rtbench.terms import Format, Precision, Size, Triple
+from rtbench.terms import FormatName, Precision, Size, Triple
 
 PRECISIONS = get_args(Precision)
-FORMATS: dict[str, Format] = {"onnx": "onnx", "trt": "engine"}
+FORMATS: dict[str, str] = {"onnx": "onnx", "trt": "engine"}
 
 _OTHER_FLAGS = {flag(other)[2:]: flag(name)[2:] for other, name in OTHER_NAMES.items()}
 OTHER_FLAGS = {"token_normalize_func": lambda name: _OTHER_FLAGS.get(name, name)}
@@ -108,8 +108,8 @@ def parse_precisions(flag: str, text: str) -> tuple[Precision, ...]:
     return cast("tuple[Precision, ...]", _known(flag, text, PRECISIONS))
 
 
-def parse_formats(flag: str, text: str) -> tuple[Format, ...]:
-    return tuple(FORMATS[name] for name in _known(flag, text, tuple(FORMATS)))
+def parse_formats(flag: str, text: str) -> tuple[str, ...]:
+    return tuple(FORMATS.get(name, name) for name in parse_names(flag, text))
 
 
 def _known(flag: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
@@ -160,7 +160,7 @@ def parse_share(flag: str, text: str) -> Share:
 READERS: dict[Any, Callable[[str, str], Any]] = {
     tuple[str, ...]: parse_names,
     tuple[Precision, ...]: parse_precisions,
-    tuple[Format, ...]: parse_formats,
+    tuple[FormatName, ...]: parse_formats,
     Triple: parse_triple,
     tuple[int, int]: parse_size,
     Share: parse_share,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from rtbench import artifacts
 from rtbench.compare.prepared import Place, Prepared, Progress
-from rtbench.errors import InvalidOutput, WorkerFailed
+from rtbench.errors import InvalidOutput, RuntimeUnavailable, WorkerFailed
+from rtbench.export.known import exporters
 from rtbench.measure.fidelity import judge, require_outputs
 from rtbench.records.model import Artifact, Check
+from rtbench.runtimes.known import runtimes
 from rtbench.worker import Worker
 
 CHECK_IMAGES = 64
@@ -19,11 +21,12 @@ graphs of vision transformers."""
 
 def checked(artifact: Artifact, prepared: Prepared, place: Place, progress: Progress) -> Artifact:
     """The artifact with its check, run now unless it has passed before."""
-    if artifact.format not in ("onnx", "onnx_trt") or prepared.reference is None:
+    other = artifact.format in exporters()
+    if not (artifact.format in ("onnx", "onnx_trt") or other) or prepared.reference is None:
         return artifact
     if artifact.check and artifact.check.status == "ok":
         return artifact
-    checked = _check(artifact, prepared, place, progress)
+    checked = (_check_other if other else _check)(artifact, prepared, place, progress)
     artifacts.save_manifest(checked)
     return checked
 
@@ -58,7 +61,27 @@ def _check(artifact: Artifact, prepared: Prepared, place: Place, progress: Progr
     )
 
 
-def _try(artifact: Artifact, prepared: Prepared, place: Place, progress: Progress, *, optimised: bool) -> Check:
+def _check_other(artifact: Artifact, prepared: Prepared, place: Place, progress: Progress) -> Artifact:
+    """Compare another package's artifact with the model, on the first runtime that takes it."""
+    runtime = next((each for each in runtimes().values() if artifact.format in each.formats), None)
+    if runtime is None:
+        return artifact
+    try:
+        check = _try(artifact, prepared, place, progress, on=(runtime.name, runtime.devices[0]))
+    except RuntimeUnavailable as error:
+        check = Check(status="unavailable", reason=str(error), fidelity=None)
+    return artifact.model_copy(update={"check": check})
+
+
+def _try(
+    artifact: Artifact,
+    prepared: Prepared,
+    place: Place,
+    progress: Progress,
+    *,
+    optimised: bool = True,
+    on: tuple[str, str] = ORT_ON_CPU,
+) -> Check:
     indices, reference = prepared.to_judge_by(CHECK_IMAGES)
     assert reference is not None
 
@@ -70,7 +93,7 @@ def _try(artifact: Artifact, prepared: Prepared, place: Place, progress: Progres
     try:
         with Worker(host, log=log, timeout_s=place.timeout_s, threads=place.threads) as worker:
             if optimised:
-                worker.call("open", *ORT_ON_CPU, artifact, prepared.model, prepared.images.path, place.threads, False)
+                worker.call("open", *on, artifact, prepared.model, prepared.images.path, place.threads, False)
             else:
                 worker.call("open_unoptimised", artifact, prepared.model, prepared.images.path, place.threads)
             outputs = worker.call("logits", indices, on_progress=report)

@@ -6,11 +6,12 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, cast
+from typing import Any
 
-from rtbench.compare.prepare import EXPORTED, prepare
+from rtbench.compare.prepare import prepare
 from rtbench.compare.prepared import Place, Prepared, Progress
 from rtbench.errors import InvalidOutput, NotKept, RtbenchError, RuntimeUnavailable, UsageError
+from rtbench.export.known import OWN, exporters
 from rtbench.export.tensorrt_library import caution
 from rtbench.measure.accuracy import Predictions
 from rtbench.measure.rounds import Block
@@ -19,7 +20,7 @@ from rtbench.records.measurement import Startup
 from rtbench.records.model import Artifact
 from rtbench.records.run import Row
 from rtbench.runtimes.known import RuntimeChoice, choose
-from rtbench.terms import Format, Precision, Status
+from rtbench.terms import Precision, Status
 from rtbench.worker import Worker
 
 DEFAULT_RUNTIMES = ("torch", "ort")
@@ -126,7 +127,7 @@ def prepare_all(plan: Plan, choices: Sequence[RuntimeChoice], progress: Progress
     options = plan.options
     formats = [
         kind
-        for kind in EXPORTED
+        for kind in (*OWN, *exporters())
         if any(choice.takes(kind, each) for choice in choices for each in choice.precisions(options.precisions))
     ]
     torch = any(choice.is_reference and "fp32" in choice.precisions(options.precisions) for choice in choices)
@@ -213,7 +214,7 @@ def _plan_row(prepared: Prepared, choice: RuntimeChoice, precision: Precision, *
     )
     for status, reasons in missing:
         for (label, each), reason in reasons.items():
-            kind = cast("Format", label.partition("+")[0])
+            kind = label.partition("+")[0]
             lost = f"{_varied(choice, label)}/{precision}"
             if (
                 each == choice.source(precision)

@@ -16,6 +16,7 @@ from rtbench.compare.held import hold
 from rtbench.compare.prepared import Place, Prepared, Progress
 from rtbench.compare.readings import choose_reading
 from rtbench.errors import ExportFailed, RuntimeUnavailable, UsageError, WorkerFailed
+from rtbench.export.known import OWN, exporters
 from rtbench.export.recipes import choose_recipes
 from rtbench.export.tensorrt import SOURCES
 from rtbench.export.tensorrt_library import choose_builder
@@ -31,8 +32,6 @@ from rtbench.options import ArtifactOptions, DataOptions, PrepareOptions
 from rtbench.records.model import Calibration, Model, Recipe, RecipeCalibration
 from rtbench.terms import Format, Precision
 
-EXPORTED: tuple[Format, ...] = ("onnx", "onnx_trt", "engine")
-"""The formats that a model can be exported to."""
 FIDELITY_IMAGES = 384
 """Enough to show that answers differ on less than one in a hundred, where none does."""
 OWN_CHUNK = 512
@@ -51,7 +50,7 @@ def prepare(
 ) -> Prepared:
     """Load a model in a process of its own, export it to `formats`, check each artifact.
 
-    `formats` are some of EXPORTED. `evaluate_own`: have the model itself answer the labelled images, since no row
+    `formats`: those of `export.known`. `evaluate_own`: have the model itself answer the labelled images, since no row
     does; a file that is an artifact already has no such row either. An artifact that cannot be made ends in `failures`,
     one that this machine cannot make in `unavailable`; one that computes something else keeps its verdict
     in `check`. Raises UsageError for bad input, before anything is written.
@@ -118,6 +117,8 @@ def _require_ours(
     kinds: list[tuple[Format, Precision]] = [("state_dict", "fp32"), ("pt2", "fp32"), ("pt2", "int8")]
     kinds += _onnx_wanted(formats, options.precisions, recipes)
     paths = [artifacts.artifact_path(folder, kind, precision) for kind, precision in kinds]
+    for name, precision in _others_wanted(formats, options.precisions):
+        paths.append(artifacts.artifact_path(folder, name, precision, suffix=exporters()[name].suffix))
     for recipe in recipes:
         for number in range(1, options.build_repeats + 1):
             paths.append(artifacts.artifact_path(folder, "engine", recipe.precision, number))
@@ -132,17 +133,28 @@ def _export(
     recipes: Sequence[Recipe],
     calibrate: Callable[[Recipe | None], tuple[Calibration, Path]],
 ) -> None:
-    """Write the model as it is, and every ONNX that is wanted."""
+    """Write the model as it is, every ONNX that is wanted, and what other packages' exporters make."""
     prepared.artifacts.append(exporter.call("export_torch", prepared.folder))
-    for kind, precision in _onnx_wanted(formats, options.precisions, recipes):
+    wanted: list[tuple[Format, Precision]] = _onnx_wanted(formats, options.precisions, recipes)
+    for kind, precision in [*wanted, *_others_wanted(formats, options.precisions)]:
         recipe = next((each for each in recipes if (kind, precision) == SOURCES[each.precision]), None)
-        calibrating = calibrate(recipe) if precision != "fp32" else (None, None)
         try:
-            made = exporter.call("export_onnx", prepared.folder, precision, *calibrating, kind)
+            if kind in OWN:
+                calibrating = calibrate(recipe) if precision != "fp32" else (None, None)
+                made = exporter.call("export_onnx", prepared.folder, precision, *calibrating, kind)
+            else:
+                made = exporter.call("export_other", prepared.folder, kind, precision, *calibrate(None))
         except (ExportFailed, WorkerFailed) as error:
             prepared.failures[kind, precision] = f"export: {error}"
+        except RuntimeUnavailable as error:
+            prepared.unavailable[kind, precision] = str(error)
         else:
             prepared.artifacts.append(made)
+
+
+def _others_wanted(formats: Collection[Format], precisions: Sequence[Precision]) -> list[tuple[Format, Precision]]:
+    found = [exporter for name, exporter in exporters().items() if name in formats]
+    return [(each.name, precision) for each in found for precision in precisions if precision in each.precisions]
 
 
 def _recipes(options: ArtifactOptions) -> list[Recipe]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,9 @@ from numpy.typing import NDArray
 
 from rtbench import artifacts
 from rtbench.errors import ExportFailed, UsageError, reading
+from rtbench.export.calibrating import Calibrating
+from rtbench.export.known import exporters, load_exporter
 from rtbench.images import preprocessing
-from rtbench.images.image_set import spread_indices
 from rtbench.models import fake_model
 from rtbench.options import ModelOptions, PrepareOptions, require_path
 from rtbench.records.model import Artifact, Calibration, Model, Preprocessing
@@ -26,33 +26,6 @@ if TYPE_CHECKING:
 Report = Callable[[str, int, int], None]
 
 OVERFLOW_IMAGES = 32
-
-
-@dataclass(frozen=True)
-class _Calibrating:
-    """Calibration images, decoded, as inputs of the network."""
-
-    record: Calibration
-    pixels: Path
-    recipe: Preprocessing
-
-    @property
-    def count(self) -> int:
-        return self.record.images
-
-    @property
-    def made_from(self) -> dict[str, str]:
-        return {
-            "calibration": self.record.fingerprint,
-            "calibration_method": self.record.method,
-            "preprocessing": self.recipe.model_dump_json(exclude={"source"}),
-        }
-
-    def inputs(self, count: int | None = None) -> Iterator[NDArray[np.float32]]:
-        """All of them, or `count` evenly spread, float32 (1, C, H, W)."""
-        pixels = np.load(self.pixels, mmap_mode="r")
-        for index in spread_indices(len(pixels), count or len(pixels)):
-            yield preprocessing.normalise(pixels[index : index + 1], self.recipe)
 
 
 class Exporter:
@@ -132,12 +105,31 @@ class Exporter:
         if precision == "fp32":
             return fp32
         assert calibration is not None and calibration_images is not None
-        images = _Calibrating(calibration, calibration_images, self._record.preprocessing)
+        images = Calibrating(calibration, calibration_images, self._record.preprocessing)
         if precision == "fp16":
             return self._onnx_fp16(folder, fp32, images)
         if kind == "onnx_trt":
             return self._onnx_int8_trt(folder, fp32, images)
         return self._onnx_int8(folder, fp32, images)
+
+    def export_other(
+        self, folder: Path, kind: Format, precision: Precision, calibration: Calibration, calibration_images: Path
+    ) -> Artifact:
+        """An artifact of another package's exporter, kept where it is there and current."""
+        exporter, images = exporters()[kind], Calibrating(calibration, calibration_images, self._record.preprocessing)
+        fp32 = self._onnx_fp32(folder) if exporter.source == "onnx" else None
+        tools = artifacts.tool_versions(*exporter.packages)
+        made_from = ({"onnx/fp32": fp32.sha256} if fp32 else _identity(self._record)) | images.made_from | tools
+        path = artifacts.artifact_path(folder, kind, precision, suffix=exporter.suffix)
+
+        def write(target: Path) -> Mapping[str, Any]:
+            self._report(f"export {kind}/{precision}", 0, 1)
+            source = fp32.path if fp32 else self._model and self._model.module
+            return load_exporter(kind).export(source, self._record, precision, images.inputs(), target)
+
+        current = artifacts.reusable(path, kind, precision, made_from)
+        kept = calibration if precision == "int8" else None
+        return current or artifacts.make(path, kind, precision, made_from, tools, write, kept)
 
     def reference(self, images: Path, indices: Sequence[int], recipe: Preprocessing) -> NDArray[np.float32] | None:
         """The model's own outputs, (N, classes) float32, one image at a time; None where it has none."""
@@ -203,7 +195,7 @@ class Exporter:
 
         return self._onnx(folder, "onnx", "fp32", made_from, tools, write)
 
-    def _onnx_fp16(self, folder: Path, fp32: Artifact, images: _Calibrating) -> Artifact:
+    def _onnx_fp16(self, folder: Path, fp32: Artifact, images: Calibrating) -> Artifact:
         tools = artifacts.tool_versions("onnxruntime-gpu", "onnxruntime", "onnx")
         made_from = {"onnx/fp32": fp32.sha256, "fp16_overflow": images.record.fingerprint} | tools
 
@@ -216,7 +208,7 @@ class Exporter:
 
         return self._onnx(folder, "onnx", "fp16", made_from, tools, write)
 
-    def _onnx_int8(self, folder: Path, fp32: Artifact, images: _Calibrating) -> Artifact:
+    def _onnx_int8(self, folder: Path, fp32: Artifact, images: Calibrating) -> Artifact:
         tools = artifacts.tool_versions("onnxruntime-gpu", "onnxruntime", "onnx")
 
         def write(path: Path) -> list[str]:
@@ -231,7 +223,7 @@ class Exporter:
         made_from = {"onnx/fp32": fp32.sha256} | bits | images.made_from | tools
         return self._onnx(folder, "onnx", "int8", made_from, tools, write, images.record)
 
-    def _onnx_int8_trt(self, folder: Path, fp32: Artifact, images: _Calibrating) -> Artifact:
+    def _onnx_int8_trt(self, folder: Path, fp32: Artifact, images: Calibrating) -> Artifact:
         tools = artifacts.tool_versions("onnxruntime-gpu", "onnxruntime", "onnx")
 
         def write(path: Path) -> list[str]:
@@ -245,7 +237,7 @@ class Exporter:
         made_from = {"onnx/fp32": fp32.sha256} | images.made_from | tools
         return self._onnx(folder, "onnx_trt", "int8", made_from, tools, write, images.record)
 
-    def _wide(self, fp32: Artifact, images: _Calibrating) -> list[str]:
+    def _wide(self, fp32: Artifact, images: Calibrating) -> list[str]:
         """The tensors whose values pass the range of FP16 on some of the calibration images."""
         from rtbench.export import half
 

@@ -201,7 +201,7 @@ class Check(Record):
 
 class Artifact(Record):
     path: Annotated[str, AfterValidator(_path_of_a_file)]
-    format: Format
+    format: Annotated[Format, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
     precision: Precision
     size_bytes: Count
     """On disk, external data included; of a PyTorch model that the user gave as a file, the size of that file."""

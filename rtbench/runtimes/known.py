@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import cast
 
+from rtbench import plugins
 from rtbench.errors import UsageError
 from rtbench.runtimes import RuntimeModule
 from rtbench.terms import Format, Precision
@@ -28,6 +29,10 @@ class Runtime:
     """Precisions that it computes in itself, from an FP32 artifact."""
 
 
+FAKE = "fake"
+"""The runtime that follows a script, for tests: it is never proposed."""
+GROUP = "rtbench.runtimes"
+"""The entry points of other packages' runtimes."""
 ALL: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 TORCH: frozenset[Format] = frozenset({"state_dict", "torchscript", "pickle", "pt2"})
 UNCHANGED: Mapping[str, frozenset[Format]] = {"compile": frozenset({"torchscript"}), "fp16": frozenset({"pt2"})}
@@ -63,7 +68,7 @@ RUNTIMES = {
             computes=frozenset({"bf16"}),
         ),
         Runtime("trt", "rtbench.runtimes.trt", frozenset({"engine"}), ("fp16", "int8"), ("cuda",)),
-        Runtime("fake", "rtbench.runtimes.fake", frozenset({"fake"}), ALL, ("cpu",)),
+        Runtime(FAKE, "rtbench.runtimes.fake", frozenset({"fake"}), ALL, ("cpu",)),
     )
 }
 
@@ -117,9 +122,12 @@ def choose(written: str, *, gpu: bool) -> RuntimeChoice:
     """
     target, *words = written.split("+")
     name, _, device = target.partition(":")
-    runtime = RUNTIMES.get(name)
+    runtime = RUNTIMES.get(name) or runtimes().get(name)
     if runtime is None:
-        raise UsageError(f"there is no runtime {name!r}", _hint(name, list(RUNTIMES)))
+        broken = plugins.installed(GROUP, Runtime)[1]
+        if name in broken:
+            raise UsageError(f"the runtime {name} is broken: {broken[name]}", "install its package again")
+        raise UsageError(f"there is no runtime {name!r}", _hint(name, [each for each in runtimes() if each != FAKE]))
     if device and device not in runtime.devices:
         raise UsageError(f"runtime {name} has no device {device!r}", f"there are {', '.join(runtime.devices)}")
     known: dict[str, tuple[str, ...]] = {**dict.fromkeys(runtime.precisions, runtime.devices), **runtime.variants}
@@ -145,4 +153,9 @@ def _hint(name: str, known: Sequence[str]) -> str:
 
 def load_runtime(name: str) -> RuntimeModule:
     """Import a runtime's module and with it the packages that it needs."""
-    return cast(RuntimeModule, import_module(RUNTIMES[name].module))
+    return cast(RuntimeModule, import_module(runtimes()[name].module))
+
+
+def runtimes() -> Mapping[str, Runtime]:
+    """Those of rtbench, and those of other packages under other names."""
+    return {**plugins.installed(GROUP, Runtime)[0], **RUNTIMES}
