@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tracemalloc
 from dataclasses import replace
@@ -17,7 +18,7 @@ from rtbench.measure.rounds import Block
 from rtbench.review.sides import read_side
 from rtbench.runs import columns
 from rtbench.runs.directory import RunDirectory
-from rtbench.runs.samples import SAMPLES, every_block, read_samples, sample_lines
+from rtbench.runs.samples import SAMPLES, every_block, read_blocks, read_durations, read_samples, sample_lines
 
 ROWS = ("ort:cpu/int8", "a, model/torch/fp32", 'the "other"/ort/fp32', "two\nlines/ort/fp32")
 
@@ -158,7 +159,8 @@ def test_a_complete_comparison_keeps_columns(rtbench, tmp_path, ten_classes) -> 
     kept = columns._load(path)
     assert kept is not None
     assert len(kept.durations_ns) == 50
-    assert kept.keys == columns._parse(path).keys
+    assert kept.rows == columns._parse(path).rows
+    np.testing.assert_array_equal(kept.keys, columns._parse(path).keys)
 
 
 def test_a_side_of_a_diff_takes_few_bytes_a_sample(directory: RunDirectory) -> None:
@@ -184,3 +186,24 @@ def test_a_side_of_a_diff_takes_few_bytes_a_sample(directory: RunDirectory) -> N
         assert peak < 150 * samples
         columns.save_columns(path)
     assert changed(directory.path / "run", directory.path / "run")["ort/int8"].latency.change == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_durations_are_those_of_the_blocks(directory: RunDirectory, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    for number in range(generator.integers(1, 12)):
+        for attempt in range(generator.integers(1, 3)):
+            for position, row in enumerate(ROWS):
+                if generator.random() < 0.8:
+                    times = generator.integers(1, 10**9, (2, generator.integers(1, 5)))
+                    disturbed = "other processes" if generator.random() < 0.2 else ""
+                    nan = np.full(times.shape[1], np.nan)
+                    block = Block(row, number, attempt, number // 4, position, *times, nan, disturbed=disturbed)
+                    directory.append_samples(block)
+    found, expected = read_durations(directory.path), read_blocks(directory.path)
+    assert [*found] == [*expected]
+    for row, blocks in expected.items():
+        sizes = [len(block.ms) for block in blocks]
+        np.testing.assert_array_equal(found[row].ms, np.concatenate([[], *(block.ms for block in blocks)]))
+        np.testing.assert_array_equal(found[row].process, np.repeat([block.process for block in blocks], sizes))
+        assert [len(list(each)) for _, each in itertools.groupby(found[row].block)] == sizes

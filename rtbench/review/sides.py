@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from rtbench.errors import UsageError
-from rtbench.measure.rounds import Block
 from rtbench.records.run import Row, Run
 from rtbench.review.spread import Estimate, Parts, log_median
 from rtbench.runs.predictions import read_right
 from rtbench.runs.reading import exists, is_folder
 from rtbench.runs.result import RESULT, read_run
-from rtbench.runs.samples import read_blocks
+from rtbench.runs.samples import Durations, read_durations
 from rtbench.stats import LEAST_PROCESSES
 
 
@@ -62,20 +61,15 @@ def read_side(path: Path) -> Side:
 
 
 def _read_medians(folder: Path) -> dict[str, Estimate]:
-    return {row: log_median(_parts(blocks)) for row, blocks in read_blocks(folder).items() if blocks}
+    return {row: log_median(_parts(found)) for row, found in read_durations(folder).items() if len(found.ms)}
 
 
-def _parts(blocks: Sequence[Block]) -> Parts:
+def _parts(found: Durations) -> Parts:
     """Milliseconds by process or where there are few by round."""
-    sizes, processes = (
-        np.array(each) for each in zip(*((len(b.durations_ns), b.process) for b in blocks), strict=True)
-    )
-    ms = np.concatenate([block.durations_ns for block in blocks]) / 1e6
-    names = np.unique(processes)
+    names = np.unique(found.process)
     if len(names) < LEAST_PROCESSES:
-        return np.split(ms, np.cumsum(sizes)[:-1])
-    each = np.repeat(processes, sizes)
-    return [ms[each == name] for name in names]
+        return np.split(found.ms, np.flatnonzero(np.diff(found.block)) + 1)
+    return [found.ms[found.process == name] for name in names]
 
 
 def other_machine(before: Run, after: Run) -> str | None:

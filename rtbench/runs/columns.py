@@ -42,7 +42,9 @@ NAN = float("nan")
 class Columns:
     """Blocks in the order measured, and one after the other their samples, as many of each as `sizes` says."""
 
-    keys: list[Key]
+    rows: list[str]
+    keys: NDArray[np.int64]
+    """(blocks, 5): the index of the block's row among `rows`, and the numbers of KEY."""
     disturbed: list[str]
     sizes: NDArray[np.int64]
     starts_ns: NDArray[np.int64]
@@ -58,12 +60,11 @@ def read_columns(path: Path) -> Columns:
 def save_columns(path: Path) -> None:
     """Keep the samples of a complete run as columns beside their CSV file at `path`, which has them all too."""
     found = _parse(path)
-    codes = {row: code for code, row in enumerate(dict.fromkeys(row for row, *_ in found.keys))}
     content = io.BytesIO()
     np.savez(
         content,
-        rows=np.array(list(codes), dtype=np.str_),
-        keys=np.array([(codes[row], *numbers) for row, *numbers in found.keys], dtype=np.int64).reshape(-1, 5),
+        rows=np.array(found.rows, dtype=np.str_),
+        keys=found.keys,
         disturbed=np.array(found.disturbed, dtype=np.str_),
         sizes=found.sizes,
         starts_ns=found.starts_ns,
@@ -86,9 +87,9 @@ def _load(path: Path) -> Columns | None:
     except OSError:
         return None
     with np.load(io.BytesIO(content)) as kept:
-        rows = kept["rows"].tolist()
         return Columns(
-            [(rows[code], *numbers) for code, *numbers in kept["keys"].tolist()],
+            kept["rows"].tolist(),
+            kept["keys"],
             kept["disturbed"].tolist(),
             *(kept[name] for name in ("sizes", "starts_ns", "durations_ns", "device_ms")),
         )
@@ -164,4 +165,6 @@ class _Found:
             block = np.repeat(turns[:, 1], sizes)
             order = np.argsort(block, kind="stable")
             sizes, times = np.bincount(block), (times[0][order], times[1][order], times[2][order])
-        return Columns(list(self.keys), self.disturbed, sizes, *times)
+        codes = {row: code for code, row in enumerate(dict.fromkeys(row for row, *_ in self.keys))}
+        keys = np.array([(codes[row], *numbers) for row, *numbers in self.keys], dtype=np.int64).reshape(-1, 5)
+        return Columns(list(codes), keys, self.disturbed, sizes, *times)
