@@ -80,6 +80,25 @@ def sparse(path: Path) -> None:
     torch.save({"weight": torch.eye(3).to_sparse()}, path)
 
 
+def long_name(path: Path) -> None:
+    """A class of which the name is a text of 100,000 characters, in the format of before PyTorch 1.6."""
+    torch.save({"weight": torch.zeros(3)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    assert b"ctorch\nFloatStorage\n" in content
+    path.write_bytes(content.replace(b"FloatStorage", b"Float" * 20_000, 1))
+
+
+def claims_gigabytes(path: Path) -> None:
+    """A pickle whose first text says that it is 1.5 GB long."""
+    torch.save({"weight": torch.zeros(3)}, path)
+    with zipfile.ZipFile(path) as archive:
+        name = next(each for each in archive.namelist() if each.endswith("data.pkl"))
+        pickled = archive.read(name)
+    assert b"X\x06\x00\x00\x00weight" in pickled
+    changed = pickled.replace(b"X\x06\x00\x00\x00weight", b"X\x00\x00\x00\x60weight")
+    rezipped(path, zipfile.ZIP_STORED, data_pkl=changed)
+
+
 def without_pickle(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/version", "3")
@@ -106,6 +125,8 @@ def tar_of_old(path: Path) -> None:
         (flipped, "is damaged or cut off"),
         (holding_itself, "holds no state dict and no module"),
         (deep, "holds no state dict and no module"),
+        (long_name, "is damaged or cut off"),
+        (claims_gigabytes, "is damaged or cut off"),
         (protocol_4, "is damaged or cut off"),
         (meta, "does not hold the values of 'weight'"),
         (sparse, "does not hold the values of 'weight'"),

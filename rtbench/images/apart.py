@@ -5,9 +5,12 @@ Archives and MATLAB files are parsed by libraries that a damaged file can crash,
 
 from __future__ import annotations
 
+import math
 import os
 import resource
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -53,6 +56,17 @@ class Reader:
         except Exception as error:  # noqa: BLE001 - one untrusted file, of which libraries raise anything
             raise _unreadable(path, reason(error)) from None
         return found
+
+
+@contextmanager
+def bounded_time(seconds: int) -> Iterator[None]:
+    """Have this process end where what is done takes more of the CPU's time."""
+    before = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + seconds, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CPU, before)
 
 
 def bound_memory() -> None:

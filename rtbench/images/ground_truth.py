@@ -13,7 +13,7 @@ from io import BytesIO, StringIO
 from pathlib import Path, PurePosixPath
 
 from rtbench.errors import UsageError, visible_text
-from rtbench.images.apart import read_apart
+from rtbench.images.apart import bounded_time, read_apart
 from rtbench.images.image_set import class_index, read_bytes, reason
 
 LabelOf = Callable[[str, int, int], "int | None"]
@@ -25,6 +25,8 @@ DEVKIT_FOLDERS = (".", "data", "ILSVRC2012_devkit_t12/data")
 DEVKIT_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 SYNSETS = "meta.mat"
 MOST_SYNSETS = 1 << 26
+MOST_MATLAB_S = 5
+"""Of the CPU's time for the MATLAB file, which takes a tenth of a second; a damaged one may take years."""
 """Bytes of it that are read; ImageNet's own has less than a fiftieth."""
 KAGGLE = "LOC_val_solution.csv"
 LISTS = ("val.txt", "validation.txt", "ground_truth.txt", "*synset_labels.txt")
@@ -101,7 +103,8 @@ def classes_by_id(synsets: Path) -> Iterator[tuple[int, int]]:
 def _classes_by_id(synsets: bytes) -> Iterator[tuple[int, int]]:
     from scipy.io import loadmat
 
-    table = loadmat(BytesIO(synsets), squeeze_me=True)["synsets"]
+    with bounded_time(MOST_MATLAB_S):
+        table = loadmat(BytesIO(synsets), squeeze_me=True)["synsets"]
     wnids = wnid_classes()
     for leaf in table[table["num_children"] == 0]:
         if str(leaf["WNID"]) in wnids:

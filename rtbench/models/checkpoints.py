@@ -7,12 +7,9 @@ state dict is read by torch's `weights_only` reader, which builds tensors and co
 from __future__ import annotations
 
 import io
-import pickletools
 import re
 import sys
 import warnings
-import zipfile
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +23,7 @@ from rtbench.errors import RtbenchError, UsageError
 from rtbench.models.harmless import NotShown, harmless_copy
 from rtbench.models.others import other_format
 from rtbench.models.safetensors_files import is_safetensors, read_safetensors
+from rtbench.models.torch_files import damaged, verify_members, verify_old, zip_members
 from rtbench.terms import Format
 
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "params_ema")
@@ -78,7 +76,7 @@ def read_checkpoint(path: Path, *, trust_code: bool = False, verify: bool = True
         return Checkpoint("state_dict", read_safetensors(path))
     if other := other_format(path):
         raise UsageError(f"{path} is {other.what}", other.remedy)
-    members = _zip_members(path)
+    members = zip_members(path)
     names = [member.filename for member in members]
     if any("/code/" in name or name.endswith("constants.pkl") for name in names):
         return _read_code(path, "torchscript", trust_code)
@@ -89,14 +87,16 @@ def read_checkpoint(path: Path, *, trust_code: bool = False, verify: bool = True
     if sum(member.file_size for member in members) > path.stat().st_size:
         raise UsageError(f"{path} unpacks to more than its own size, as torch.save never writes", "save it again")
     if verify and members:
-        _verify(path, members)
+        verify_members(path, members)
+    elif verify:
+        verify_old(path)
     return _read_pickle(path, trust_code, key)
 
 
 def _read_code(path: Path, kind: Format, trust_code: bool) -> Checkpoint:
     what, read = READERS[kind]
     if trust_code:
-        _verify(path, _zip_members(path))
+        verify_members(path, zip_members(path))
         return read(path, path)
     try:
         return read(path, harmless_copy(path, kind))
@@ -109,38 +109,6 @@ def _needs_trust(path: Path, what: str, reason: str = "") -> UsageError:
         f"{path} is {what}, and loading it runs code that it holds{reason}",
         "pass --trust-code if you trust it, or save the state dict alone",
     )
-
-
-def _zip_members(path: Path) -> list[zipfile.ZipInfo]:
-    """The members of a file that begins as a zip archive; none of any other."""
-    with path.open("rb") as file:
-        if file.read(2) != b"PK":
-            return []
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.infolist()
-    except Exception as error:  # zipfile raises many kinds for bytes that are not an archive
-        raise _damaged(path) from error
-
-
-def _verify(path: Path, members: list[zipfile.ZipInfo]) -> None:
-    """Compare the members with their checksums, which torch itself does not; it may have been told to write none. A
-    pickle may claim a text of gigabytes, for which torch makes room before it looks."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in members:
-                if member.CRC:
-                    with archive.open(member) as content:
-                        while content.read(1 << 20):
-                            pass
-                if member.filename.endswith(".pkl"):
-                    deque(pickletools.genops(archive.read(member)), maxlen=0)
-    except Exception as error:  # see _zip_members
-        raise _damaged(path) from error
-
-
-def _damaged(path: Path) -> UsageError:
-    return UsageError(f"{path} is damaged or cut off, not a whole PyTorch file", "copy or save it again")
 
 
 @contextmanager
@@ -209,7 +177,7 @@ def _read_tensors(path: Path, unknown: list[str]) -> Any:
         except Exception as error:  # torch.load raises many kinds, by where a file is damaged
             said = UNKNOWN.search(str(error))
             if said is None and not unknown:
-                raise _damaged(path) from error
+                raise damaged(path) from error
             if said is None or said[1] in unknown or len(unknown) == MOST_UNKNOWN:
                 raise _IsCode from None
             unknown.append(said[1])

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from rtbench.models.torch_files import look_through
 from rtbench.terms import Format
 
 MODES = frozenset(
@@ -189,6 +190,8 @@ def _checked_script(members: Mapping[str, bytes]) -> dict[str, bytes]:
             continue
         if CLASSES.search(content):
             raise NotShown("it makes an object of a class that is not known")
+        if name.endswith(".pkl"):
+            look_through(content)
         if name.endswith(".py"):
             words = set(WORD.findall(content.decode("ascii")))
             if named := sorted(words & _harmful()):

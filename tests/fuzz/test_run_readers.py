@@ -164,6 +164,8 @@ def value_mutations(seeds: Sequence[bytes], count: int, seed: int) -> Iterator[b
         data = json.loads(chooser.choice(seeds))
         for _ in range(chooser.choice((1, 1, 2, 3))):
             places = [*_places(data)]
+            if not places:  # everything was left out
+                break
             within, key = chooser.choice(places)
             other, its = chooser.choice(places)
             match chooser.randrange(8):
