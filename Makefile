@@ -116,7 +116,7 @@ GPU_CHECK ?= runs/gpu-check
 GPU_CHECK_RUN = $(if $(DATA),--data '$(DATA)') --runs $(or $(RUNS),300) $(ARGS)
 gpu-check: $(STAMP) ## on a GPU: run all runtimes, check what they say of themselves, PASS or FAIL
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "on a GPU, ONNX Runtime needs Python 3.11 or newer: make clean, then make PYTHON=python3.12 gpu-check")'
-	$(BIN)/rtbench compare $(MODEL) --runtimes torch:cuda,torch+half,torch+benchmark,ort:cuda,ort:trt,trt,torch:cpu,ort:cpu \
+	$(BIN)/rtbench compare $(MODEL) --runtimes torch:cuda,torch:cuda+channels_last+benchmark+fp16,torch+benchmark,ort:cuda,ort:trt,trt,torch:cpu,ort:cpu \
 	    --build-repeats 2 --scenario single-stream $(GPU_CHECK_RUN) --out '$(GPU_CHECK)' || true
 	$(BIN)/rtbench compare $(MODEL) --runtimes ort:trt $(GPU_CHECK_RUN) --out '$(GPU_CHECK)/again' || true
 	$(BIN)/rtbench gpu-check '$(GPU_CHECK)'

@@ -10,17 +10,17 @@ import typer
 
 from rtbench.cli.cache import cache
 from rtbench.cli.options import OTHER_FLAGS, option, takes
-from rtbench.cli.output import complain, open_streams, progress_bar, require_delivered, say, set_loudness, show
-from rtbench.cli.reports import diff, history, report
+from rtbench.cli.output import complain, deliver, open_streams, progress_bar, require_delivered, say, set_loudness, show
+from rtbench.cli.reports import diff, history, rendered, report, show_changes
 from rtbench.cli.score import score
 from rtbench.errors import RtbenchError, UsageError, reading
 from rtbench.options import CompareOptions, ExportOptions, require_path
+from rtbench.terms import RunFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from rtbench.records.run import Run
-    from rtbench.review.diff import Figure
 
 app = typer.Typer(
     name="rtbench",
@@ -105,6 +105,7 @@ def compare(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit 1 where a row is unavailable or a budget not judged, too.")
     ] = False,
+    format: Annotated[RunFormat, option("--format", help="What is printed on stdout.")] = "table",
 ) -> None:
     """Measure every precision on every runtime, score them, and keep everything in a run directory.
 
@@ -115,7 +116,6 @@ def compare(
         return
     from rtbench import api
     from rtbench.images.sample import ARCH
-    from rtbench.report.table import render_table
     from rtbench.review.gate import parse_budgets
 
     budgets = parse_budgets(fail_on) if fail_on is not None else {}
@@ -132,25 +132,12 @@ def compare(
             command=("rtbench", *sys.argv[1:]),
             **vars(options),
         )
-    show(render_table(run))
+    deliver(rendered(run, format), None)
     code = _exit_code(run, strict=strict)
     if options.against:
-        code = code or _show_changes(options.against, place, budgets, strict=strict)
+        code = code or show_changes(options.against, place, budgets, format, strict=strict)
     say(f"Everything is kept in {place}; {place / 'report.html'} shows it.")
     context.exit(code)
-
-
-def _show_changes(before: Path, after: Path, budgets: Mapping[Figure, float], *, strict: bool) -> int:
-    """Print what changed since an earlier run, and what the gate says of it, as an exit code."""
-    from rtbench.report.changes import render_diff
-    from rtbench.review.diff import diff as find_changes
-    from rtbench.review.gate import judge
-    from rtbench.review.sides import read_side
-
-    found = find_changes(read_side(before), read_side(after))
-    gate = judge(found, budgets, strict=strict) if budgets else None
-    show(render_diff(found, gate))
-    return int(gate is not None and gate.verdict == "FAIL")
 
 
 def _resume(context: typer.Context, run: Path) -> None:

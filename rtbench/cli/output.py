@@ -71,6 +71,10 @@ def set_loudness(*, quiet: bool, verbose: bool) -> None:
     _loudness = "quiet" if quiet else "verbose" if verbose else "normal"
 
 
+def is_verbose() -> bool:
+    return _loudness == "verbose"
+
+
 def progress_bar() -> ProgressBar:
     from rtbench.cli.progress import ProgressBar
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rtbench.cli.options import Output, option
-from rtbench.cli.output import deliver, say, show
-from rtbench.terms import DiffFormat, HistoryFormat, ReportFormat
+from rtbench.cli.output import complain, deliver, is_verbose, say, show
+from rtbench.terms import DiffFormat, HistoryFormat, ReportFormat, RunFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import RenderableType
+
+    from rtbench.records.run import Run
+    from rtbench.review.diff import Figure
 
 
 def report(
@@ -23,23 +31,49 @@ def report(
     """
     from rtbench.report.evidence import read_evidence
     from rtbench.report.html import render_html
-    from rtbench.report.markdown import render_markdown
-    from rtbench.report.table import render_table
-    from rtbench.report.tidy_csv import render_csv
     from rtbench.runs.result import read_run
 
     record = read_run(run)
+    if format == "html":
+        deliver(render_html(record, read_evidence(run, record)), output)
+    else:
+        deliver(rendered(record, format), output)
+
+
+def rendered(run: Run, format: RunFormat) -> RenderableType:
+    from rtbench.report.markdown import render_markdown
+    from rtbench.report.table import render_table
+    from rtbench.report.tidy_csv import render_csv
+
     match format:
         case "table":
-            deliver(render_table(record), output)
+            return render_table(run, detailed=is_verbose())
         case "markdown":
-            deliver(render_markdown(record), output)
+            return render_markdown(run)
         case "csv":
-            deliver(render_csv(record), output)
+            return render_csv(run)
         case "json":
-            deliver(record.model_dump_json(indent=2) + "\n", output)
-        case "html":
-            deliver(render_html(record, read_evidence(run, record)), output)
+            return run.model_dump_json(indent=2) + "\n"
+
+
+def show_changes(before: Path, after: Path, budgets: Mapping[Figure, float], format: RunFormat, *, strict: bool) -> int:
+    """Print what changed since an earlier run, and what the gate says of it, as an exit code; on stderr where stdout
+    has a report for programs."""
+    from rtbench.report.changes import render_diff
+    from rtbench.report.console import plain_text
+    from rtbench.review.diff import diff as find_changes
+    from rtbench.review.gate import judge
+    from rtbench.review.sides import read_side
+
+    found = find_changes(read_side(before), read_side(after))
+    gate = judge(found, budgets, strict=strict) if budgets else None
+    changes = render_diff(found, gate)
+    if format == "table":
+        show(changes)
+    else:
+        for line in plain_text(changes).splitlines():
+            complain(line)
+    return int(gate is not None and gate.verdict == "FAIL")
 
 
 def diff(

@@ -85,27 +85,36 @@ def agreement(row: Row) -> float | None:
 
 def notes(run: Run) -> list[str]:
     """What a reader must know to believe the table, most important first."""
-    lines = [f"{row.id}: {warning}" for row in run.rows for warning in _warnings(row)]
+    lines = [f"{row.id}: {warning}" for row in run.rows for warning in warnings_of(row)]
     lines += comparison_notes(run)
     lines += [*map(str, build_spreads(run.rows)), *fastest_on_device(run.rows)]
-    lines += [_mlperf_note(row.id, row.mlperf) for row in run.rows if row.mlperf]
-    if not run.complete:
-        lines.append("This run was interrupted; it has what was measured until then.")
+    lines += [*mlperf_notes(run), *interruption_notes(run), *accuracy_notes(run)]
+    return [*lines, *background_notes(run)]
+
+
+def mlperf_notes(run: Run) -> list[str]:
+    return [_mlperf_note(row.id, row.mlperf) for row in run.rows if row.mlperf]
+
+
+def interruption_notes(run: Run) -> list[str]:
+    lines = [] if run.complete else ["This run was interrupted; it has what was measured until then."]
     if run.resumed:
         lines.append(f"This run was interrupted and resumed, the last time {run.resumed[-1]}.")
-    lines += accuracy_notes(run)
-    if run.baseline:
-        lines.append(_baseline_note(run))
+    return lines
+
+
+def background_notes(run: Run) -> list[str]:
+    """What scores, sizes, models, images and figures are."""
+    lines = [_baseline_note(run)] if run.baseline else []
     lines += _size_notes(run)
     for index, model in enumerate(run.models):
         lines += [_model_note(run, index), *(f"Model {model.name}: {choice}." for choice in model.choices)]
     if run.dataset:
         lines += [_dataset_note(run), *(f"Images: {choice}." for choice in run.dataset.choices)]
-    lines.append(_environment_note(run))
-    return lines
+    return [*lines, _environment_note(run)]
 
 
-def _warnings(row: Row) -> list[str]:
+def warnings_of(row: Row) -> list[str]:
     found = list(row.warnings)
     if row.latency:
         found += [f"! unstable: {warning}" for warning in row.latency.warnings]
@@ -118,17 +127,18 @@ def _warnings(row: Row) -> list[str]:
 
 def comparison_notes(run: Run) -> list[str]:
     """Which rows lead, and how each compares with torch/fp32, as far as it is known."""
-    lead = [row.id for row in run.rows if row.leads]
-    lines = [f"#1 share the lead, no difference shown: {', '.join(lead)}."] if len(lead) > 1 else []
     torch = {row.id for row in run.rows if is_torch_fp32(row)}
-    said = [each for each in run.comparisons if each.to in torch]
-    lines += [_said(each) for each in said]
+    lines = [*lead_notes(run), *(_said(each) for each in run.comparisons if each.to in torch)]
     apart: dict[str, list[str]] = {}
     for row in run.rows:
         if row.latency and row.latency.disturbed:
             apart.setdefault(row.latency.disturbed, []).append(row.id)
-    lines += [f"{', '.join(rows)} not comparable: {why}." for why, rows in apart.items()]
-    return lines
+    return lines + [f"{', '.join(rows)} not comparable: {why}." for why, rows in apart.items()]
+
+
+def lead_notes(run: Run) -> list[str]:
+    lead = [row.id for row in run.rows if row.leads]
+    return [f"#1 share the lead, no difference shown: {', '.join(lead)}."] if len(lead) > 1 else []
 
 
 def _said(comparison: Comparison) -> str:
@@ -166,17 +176,17 @@ def _baseline_note(run: Run) -> str:
 
 def _size_notes(run: Run) -> list[str]:
     """Whose file a PyTorch row's size is of."""
-    lines = []
+    named: dict[str, list[str]] = {}
     for row in run.rows:
         artifact = row.artifact
-        if not artifact or artifact.format != "state_dict":
+        if not artifact or artifact.format != "state_dict" or artifact.serialised_bytes == artifact.size_bytes:
             continue
-        if artifact.serialised_bytes is None:
-            lines.append(f"{row.id}: its size is that of the state dict as rtbench saves it.")
-        elif artifact.serialised_bytes != artifact.size_bytes:
+        said = "its size is that of the state dict as rtbench saves it."
+        if artifact.serialised_bytes is not None:
             saved = f"{artifact.serialised_bytes / 2**20:.2f} MiB"
-            lines.append(f"{row.id}: its size is that of the file given; saved by rtbench it has {saved}.")
-    return lines
+            said = f"its size is that of the file given; saved by rtbench it has {saved}."
+        named.setdefault(said, []).append(row.id)
+    return [f"{', '.join(rows)}: {said}" for said, rows in named.items()]
 
 
 def _model_note(run: Run, index: int) -> str:

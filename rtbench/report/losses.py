@@ -10,11 +10,11 @@ NAMED = 3
 
 
 def accuracy_notes(run: Run) -> list[str]:
-    lines = _images_notes(run.dataset) if run.dataset else []
+    lines = images_notes(run.dataset) if run.dataset else []
     return lines + [_loss(row, row.accuracy.difference) for row in run.rows if row.accuracy and row.accuracy.difference]
 
 
-def _images_notes(data: Dataset) -> list[str]:
+def images_notes(data: Dataset) -> list[str]:
     lines = []
     if data.available:
         lines.append(

@@ -6,7 +6,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from rtbench.records.run import Run
+from rtbench.records.run import Row, Run
+from rtbench.report.brief import brief_notes, brief_reasons
 from rtbench.report.cells import HEADERS, SPARED, cells, notes, reasons, with_figures
 from rtbench.report.visible import visible
 from rtbench.runtimes import misplaced
@@ -17,17 +18,19 @@ GAP = 2
 
 
 class RunTable:
-    """The answer, the rows in as many columns as there is room for, and the notes; for rich to print."""
+    """The answer, the rows in as many columns as there is room for, and the notes, all of them where `detailed`; for
+    rich to print."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, run: Run, *, detailed: bool = False) -> None:
+        self._run, self._detailed = run, detailed
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Text(recommendation(self._run).reason, style="bold")
         yield Text()
         yield self._table(options.max_width)
         yield Text()
-        for line in [*reasons(self._run), *notes(self._run)]:
+        about = (reasons, notes) if self._detailed else (brief_reasons, brief_notes)
+        for line in (line for each in about for line in each(self._run)):
             yield Text(line)
 
     def _table(self, width: int) -> Table:
@@ -53,9 +56,15 @@ class RunTable:
             else:
                 table.add_column(_heading(header), justify="right", no_wrap=True, min_width=needs[header])
         for row, record in zip(rows, self._run.rows, strict=True):
-            stranded = misplaced(record.placement, (record.provider or "").partition(" ")[0])
-            table.add_row(*(Text(row[header]) for header in shown), style="red" if stranded else COLOURS[record.status])
+            style = "red" if _ran_elsewhere(record) else COLOURS[record.status]
+            table.add_row(*(Text(row[header]) for header in shown), style=style)
         return table
+
+
+def _ran_elsewhere(row: Row) -> bool:
+    """Whether convolutions or matrix products were given to another provider, or in an INT8 row ran in FP32."""
+    in_fp32 = row.layers.get("FP32", {}).get("products", 0) if row.precision == "int8" else 0
+    return in_fp32 > 0 or bool(misplaced(row.placement, (row.provider or "").partition(" ")[0]))
 
 
 def _heading(header: str) -> str:
@@ -63,6 +72,6 @@ def _heading(header: str) -> str:
     return header.replace(" ", "\n") if header.endswith((" score", " torch")) or header.startswith("Δ") else header
 
 
-def render_table(run: Run) -> RunTable:
-    """The table of rows and under it the notes, to be printed by rich."""
-    return RunTable(visible(run))
+def render_table(run: Run, *, detailed: bool = False) -> RunTable:
+    """The table of rows and under it the notes, to be printed by rich: a line for each cause, or all of them."""
+    return RunTable(visible(run), detailed=detailed)
