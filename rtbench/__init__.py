@@ -7,9 +7,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rtbench.api import compare, export, load_run
+    from rtbench.api import compare, diff, export, history, load_run
 
-__all__ = ["compare", "export", "load_run"]
+__all__ = ["compare", "diff", "export", "history", "load_run"]
 __version__ = "0.1.0"
 
 

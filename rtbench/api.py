@@ -1,4 +1,4 @@
-"""What `import rtbench` offers; the command line is made of the same three functions."""
+"""What `import rtbench` offers; the command line is made of the same functions."""
 
 from __future__ import annotations
 
@@ -40,6 +40,11 @@ from rtbench.report.evidence import read_evidence
 from rtbench.report.html import render_html
 from rtbench.report.markdown import render_markdown
 from rtbench.report.tidy_csv import render_csv
+from rtbench.review.diff import Diff
+from rtbench.review.diff import diff as find_changes
+from rtbench.review.history import History
+from rtbench.review.history import history as read_history
+from rtbench.review.sides import read_side
 from rtbench.runs.columns import save_columns
 from rtbench.runs.directory import REPORTS, RunDirectory
 from rtbench.runs.result import read_run
@@ -150,6 +155,19 @@ def _report(run: Run, directory: RunDirectory, names: Sequence[str]) -> None:
 def load_run(path: str | Path) -> Run:
     """The record of a run directory, of this or any earlier schema version; UsageError where it is none."""
     return read_run(Path(path))
+
+
+def diff(before: str | Path, after: str | Path) -> Diff:
+    """What changed between two runs, row by row, and whether it is real.
+
+    Each is a run directory, or a folder of repeats of one. UsageError where they cannot be compared.
+    """
+    return find_changes(read_side(Path(before)), read_side(Path(after)))
+
+
+def history(folder: str | Path = "runs") -> History:
+    """Every run under a folder over time, each compared with the one before it; UsageError where there is none."""
+    return read_history(Path(folder))
 
 
 def default_run_path(source: str) -> Path:

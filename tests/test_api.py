@@ -1,4 +1,4 @@
-"""`import rtbench`: the three functions, and the records that they return."""
+"""`import rtbench`: its functions, and the records that they return."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas
 import pytest
 import torch
 import torchvision
+from conftest import write_images
 
 import rtbench
 from rtbench.errors import UsageError
@@ -103,3 +104,30 @@ def test_export_returns_the_artifacts_that_it_wrote(tmp_path, monkeypatch):
     assert (tmp_path / "small.pt").stat().st_size == artifact.size_bytes
     assert made.model.arch == "squeezenet1_1"
     assert made.failures == {}
+
+
+def test_diff_and_history_are_those_of_the_command_line(kept):
+    run, folder = kept
+    changes = rtbench.diff(folder, folder)
+    assert [row.id for row in changes.rows] == [row.id for row in run.rows]
+    assert {row.latency.change for row in changes.rows if row.latency} == {0.0}
+    found = rtbench.history(folder.parent)
+    assert [(point.run, point.row) for point in found.points] == [("run", row.id) for row in run.rows]
+    with pytest.raises(UsageError, match="is not a folder"):
+        rtbench.history(folder / "missing")
+
+
+def test_the_page_about_the_api_runs_as_it_stands(tmp_path):
+    """Its first block, in a folder with the model and the photographs that it names."""
+    torch.manual_seed(0)
+    torch.save(torchvision.models.squeezenet1_1(num_classes=3).state_dict(), tmp_path / "model.pt")
+    write_images(tmp_path / "photos", 6)
+    page = (Path(__file__).resolve().parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
+    code = (
+        page.split("```python\n")[1].split("```")[0].replace("runs=200", 'runs=20, arch="squeezenet1_1", patience_s=0')
+    )
+    code = code.replace('export("model.pt"', 'export("model.pt", arch="squeezenet1_1"')
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "torch/fp32" in done.stdout
+    assert "onnx-int8.onnx" in done.stdout

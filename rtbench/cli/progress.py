@@ -1,9 +1,10 @@
-"""Progress of long work on stderr: a bar on a terminal, lines where the user asked for them, else one line for each
-thing that rtbench waits for."""
+"""Progress of long work on stderr: a bar on a terminal, lines where the user asked for them, else a line for each thing
+that rtbench waits for, and one every ten seconds."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from types import TracebackType
 
@@ -12,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rtbench.errors import visible_text
 from rtbench.terms import WAITING, Loudness
+
+TOLD_EVERY_S = 10.0
 
 
 class ProgressBar:
@@ -34,6 +37,8 @@ class ProgressBar:
         )
         self._phase: str | None = None
         self._waited: set[str] = set()
+        self._done = self._total = 0
+        self._ended = threading.Event()
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         phase = visible_text(phase)
@@ -46,7 +51,7 @@ class ProgressBar:
             if self._piped and phase.startswith(WAITING) and phase not in self._waited:
                 self._waited.add(phase)
                 self._console.print(phase, markup=False, soft_wrap=True)
-        self._done = done
+        self._done, self._total = done, total
         self._progress.update(self._task, completed=done, total=total)
 
     def _end_phase(self) -> None:
@@ -54,12 +59,22 @@ class ProgressBar:
             seconds = time.monotonic() - self._began
             self._console.print(f"{self._phase}: {self._done} in {seconds:.1f} s", markup=False, soft_wrap=True)
 
+    def _tell(self) -> None:
+        """In a thread of its own, since a phase may be silent for long."""
+        while not self._ended.wait(TOLD_EVERY_S):
+            if self._phase is not None:
+                share = f": {self._done} of {self._total}" if self._total > 1 else ""
+                self._console.print(f"{self._phase}{share}", markup=False, soft_wrap=True)
+
     def __enter__(self) -> ProgressBar:
         self._progress.start()
+        if self._piped:
+            threading.Thread(target=self._tell, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ended.set()
         self._end_phase()
         self._progress.stop()
