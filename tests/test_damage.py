@@ -139,6 +139,17 @@ def test_samples_that_no_clock_gives(run: Path, durations: bytes) -> None:
     told(lambda: read_side(run), f"{file} is damaged: ")
 
 
+@pytest.mark.parametrize("column", ["round", "attempt", "process", "position"])
+def test_a_number_of_a_block_that_is_none(run: Path, column: str) -> None:
+    file = run / "samples.csv"
+    header, first, rest = file.read_bytes().split(b"\n", 2)
+    cells = first.split(b",")
+    cells[header.split(b",").index(column.encode())] = b"18446744073709551616"
+    file.write_bytes(b"\n".join([header, b",".join(cells), rest]))
+    told(lambda: read_side(run), f"{file} is damaged: ")
+    told(lambda: read_evidence(run, read_run(run)), f"{file} is damaged: ")
+
+
 @pytest.mark.parametrize("damage", ["no column", "no time", "text"])
 def test_damaged_conditions(run: Path, damage: str) -> None:
     columns = "row,round,attempt,wall_s,other_s,waited_s,stolen_s,throttled_s,cpu_mhz,temperature_c"

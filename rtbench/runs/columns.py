@@ -114,7 +114,7 @@ def _parse(path: Path) -> Columns:
                 raise ValueError(f"it lacks some of the columns {', '.join(sorted(REQUIRED))}")
             for lines in _chunks(text):
                 found.add(lines, header)
-    return found.columns()
+        return found.columns()
 
 
 def _chunks(file: TextIO) -> Iterator[str]:
