@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
-EXTRAS ?= sample,timm,hf,rtx,openvino,parquet,mlperf,dev
+EXTRAS ?= sample
+DEVELOPED = $(VENV)/developed
+DEVELOPING ?= sample,timm,hf,rtx,openvino,parquet,mlperf,dev
 
 # make compare MODEL=model.pt DATA=/data/val RUNTIMES=torch,ort PRECISIONS=fp32,int8 RUNS=200 OUT=runs/mine ARGS='--strict'
 MODEL ?=
@@ -28,7 +30,7 @@ read_only     = --mount type=bind,src='$(1)',dst='$(1)',readonly
 MODEL_FOLDERS = $(sort $(patsubst %/,%,$(dir $(filter /%,$(MODEL)))))
 model_path    = $(if $(wildcard $(1)),$(patsubst $(CURDIR)/engines/%,engines/%,$(abspath $(1))),$(1))
 
-.PHONY: help install compare export doctor test check format benchmark fuzz chaos mutants pycuda gpu-check clean \
+.PHONY: help install develop compare export doctor test check format benchmark fuzz chaos mutants pycuda gpu-check clean \
         docker-build docker-doctor docker-compare docker-gpu-check docker-test docker-smoke
 
 help: ## list the targets
@@ -41,7 +43,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
 
-install: $(STAMP) ## make .venv with everything pinned
+$(DEVELOPED): $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[$(DEVELOPING)]'
+	touch $@
+
+install: $(STAMP) ## make .venv with everything pinned that a comparison needs; more with EXTRAS=sample,timm,openvino
+
+develop: $(DEVELOPED) ## add what the tests and all optional parts need
 
 compare: $(STAMP) ## run the comparison: of the built-in sample, or of MODEL=
 	$(BIN)/rtbench compare $(COMPARE)
@@ -52,37 +60,37 @@ export: $(STAMP) ## write the artifacts of MODEL=
 doctor: $(STAMP) ## say what this machine can run
 	$(BIN)/rtbench doctor
 
-test: $(STAMP) $(VENV)/tensorrt ## run all tests
+test: $(DEVELOPED) $(VENV)/tensorrt ## run all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
-check: $(STAMP) $(VENV)/tensorrt ## lint, formatting and types
+check: $(DEVELOPED) $(VENV)/tensorrt ## lint, formatting and types
 	$(BIN)/ruff check rtbench tests benchmarks examples
 	$(BIN)/ruff format --check rtbench tests benchmarks examples
 	MYPYPATH=$(VENV)/tensorrt/10/types $(BIN)/mypy
 	MYPYPATH=$(VENV)/tensorrt/11/types $(BIN)/mypy --cache-dir .mypy_cache/11
 	$(BIN)/hadolint docker/Dockerfile
 
-$(VENV)/tensorrt: $(STAMP) tests/tensorrt_bindings.sh tests/standin/tensorrt.c
+$(VENV)/tensorrt: $(DEVELOPED) tests/tensorrt_bindings.sh tests/standin/tensorrt.c
 	tests/tensorrt_bindings.sh $(BIN)/python
 	touch $@
 
-pycuda: $(STAMP) ## build pycuda, which the tests of the TensorRT runtime need, without a CUDA toolkit
+pycuda: $(DEVELOPED) ## build pycuda, which the tests of the TensorRT runtime need, without a CUDA toolkit
 	tests/build_pycuda.sh $(BIN)/python
 
-format: $(STAMP) ## format the code
+format: $(DEVELOPED) ## format the code
 	$(BIN)/ruff check --fix rtbench tests benchmarks examples
 	$(BIN)/ruff format rtbench tests benchmarks examples
 
-benchmark: $(STAMP) ## run BENCH=main_job with the images in DATA=
+benchmark: $(DEVELOPED) ## run BENCH=main_job with the images in DATA=
 	$(BIN)/python benchmarks/$(BENCH).py $(if $(DATA),--data '$(DATA)') $(ARGS)
 
-fuzz: $(STAMP) ## give bad inputs to every reader for MINUTES=30, tables on stdout
+fuzz: $(DEVELOPED) ## give bad inputs to every reader for MINUTES=30, tables on stdout
 	$(BIN)/python benchmarks/fuzz.py --minutes $(or $(MINUTES),30) $(ARGS)
 
-chaos: $(STAMP) ## kill comparisons 100 times, resume them, and see that nothing is lost
+chaos: $(DEVELOPED) ## kill comparisons 100 times, resume them, and see that nothing is lost
 	$(BIN)/python benchmarks/chaos.py $(ARGS)
 
-mutants: $(STAMP) ## change the pure modules in every place and see that their tests notice: by hand, or weekly
+mutants: $(DEVELOPED) ## change the pure modules in every place and see that their tests notice: by hand, or weekly
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[mutants]'
 	$(BIN)/python benchmarks/mutants.py $(ARGS)
 
@@ -114,7 +122,7 @@ runs engines .cache:
 # On a machine with a GPU, once: everything on every runtime, judged line by line. GPU_CHECK= names the run directory.
 GPU_CHECK ?= runs/gpu-check
 GPU_CHECK_RUN = $(if $(DATA),--data '$(DATA)') --runs $(or $(RUNS),300) $(ARGS)
-gpu-check: $(STAMP) ## on a GPU: run all runtimes, check what they say of themselves, PASS or FAIL
+gpu-check: $(DEVELOPED) ## on a GPU: run all runtimes, check what they say of themselves, PASS or FAIL
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "on a GPU, ONNX Runtime needs Python 3.11 or newer: make clean, then make PYTHON=python3.12 gpu-check")'
 	$(BIN)/rtbench compare $(MODEL) --runtimes torch:cuda,torch:cuda+channels_last+benchmark+fp16,torch+benchmark,ort:cuda,ort:trt,trt,torch:cpu,ort:cpu \
 	    --build-repeats 2 --scenario single-stream $(GPU_CHECK_RUN) --out '$(GPU_CHECK)' || true

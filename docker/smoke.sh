@@ -43,7 +43,7 @@ target() {
     time make --no-print-directory --directory "$work/checkout" "$@" \
         IMAGE=rtbench-smoke DOCKER=docker/buildah.sh DOCKER_USER=12345:12345
 }
-extras=$(sed --quiet 's/^EXTRAS ?= //p' Makefile)
+extras=$(sed --quiet 's/^DEVELOPING ?= //p' Makefile)
 target docker-build ARGS="--build-arg BASE=localhost/smoke-base --build-arg EXTRAS=$extras ${volumes[*]}"
 target docker-doctor
 target docker-test ARGS='-q tests/test_container.py tests/test_worker.py'

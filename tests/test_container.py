@@ -82,7 +82,7 @@ def test_the_base_image_is_pinned_to_the_cuda_that_pytorch_brings():
 
 def test_source_is_copied_after_the_dependencies_are_installed():
     steps = re.findall(r"^(COPY|RUN|USER)\s+((?:.*\\\n)*.*)", DOCKERFILE, re.MULTILINE)
-    install = next(index for index, (_, text) in enumerate(steps) if "make install" in text)
+    install = next(index for index, (_, text) in enumerate(steps) if "make develop" in text)
     before = [text for keyword, text in steps[:install] if keyword == "COPY"]
     assert before == ["Makefile pyproject.toml constraints.txt ./", "rtbench/__init__.py rtbench/"]
     assert ("COPY", ". .") in steps[install:]
@@ -175,6 +175,11 @@ def test_the_container_is_installed_by_the_makefile_with_the_extras_it_names(mak
     extras = re.search(r"^ARG EXTRAS=(.*)$", DOCKERFILE, re.MULTILINE)[1]
     assert extras.endswith(",trt")
     outside = extras.removesuffix(",trt")
-    for target, expected in ((["install"], f"[{outside}]"), (["install", f"EXTRAS={extras}"], f"[{extras}]")):
-        line = next(line for line in make("--dry-run", *target).stdout.splitlines() if "pip install" in line)
-        assert f"--constraint constraints.txt --editable '.{expected}'" in line
+    for target, expected in ((["develop"], outside), (["develop", f"DEVELOPING={extras}"], extras)):
+        *_, line = (line for line in make("--dry-run", *target).stdout.splitlines() if "pip install" in line)
+        assert f"--constraint constraints.txt --editable '.[{expected}]'" in line
+
+
+def test_a_comparison_installs_no_tools_of_developers(make):
+    (line,) = (line for line in make("--dry-run", "compare").stdout.splitlines() if "pip install" in line)
+    assert line.endswith("--editable '.[sample]'")

@@ -66,3 +66,33 @@ def test_when_labels_are_doubted_is_told_in_its_numbers() -> None:
     text = " ".join((DOCS / "accuracy.md").read_text(encoding="utf-8").split())
     assert f"fewer than {doubt.BY_CHANCE:g} times as many answers are right as a guess would have" in text
     assert f"at least {doubt.EXPLAINED:.0%} of them" in text
+
+
+MARKDOWN = [
+    path for path in sorted(DOCS.parent.rglob("*.md")) if ".venv" not in path.parts and "results" not in path.parts
+]
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda path: str(path.relative_to(DOCS.parent)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """To a file that is there, and to a heading that it has; nothing on the network is asked."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        name, _, heading = target.partition("#")
+        linked = (page.parent / name).resolve() if name else page
+        assert linked.exists(), target
+        if heading:
+            assert heading in headings(linked), target
+
+
+def headings(page: Path) -> set[str]:
+    """As links name them: small letters and hyphens."""
+    found = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in found}
+
+
+def test_the_readme_is_short() -> None:
+    before = (DOCS.parent / "README.md").read_text(encoding="utf-8").split("## Tests")[0]
+    assert len(before.splitlines()) <= 60
