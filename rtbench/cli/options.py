@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar, cast, get_args, get_type_hints
 
 import typer
 
+from rtbench.cli.completion import COMPLETERS
 from rtbench.errors import UsageError
 from rtbench.options import OTHER_NAMES, Options, Share, flag
 from rtbench.terms import FormatName, Precision, Size, Triple
@@ -26,9 +27,16 @@ Given = TypeVar("Given", bound=Options)
 
 
 def option(
-    *names: str, help: str, metavar: str | None = None, min: float | None = None, max: float | None = None
+    *names: str,
+    help: str,
+    metavar: str | None = None,
+    min: float | None = None,
+    max: float | None = None,
+    autocompletion: Callable[[str], list[str]] | None = None,
 ) -> Any:
-    return typer.Option(*names, help=help, metavar=metavar, min=min, max=max, show_default=True)
+    return typer.Option(
+        *names, help=help, metavar=metavar, min=min, max=max, show_default=True, autocompletion=autocompletion
+    )
 
 
 CacheDir = Annotated[Path | None, option("--cache-dir", help="Where decoded images are kept.", metavar="DIR")]
@@ -70,7 +78,8 @@ def _parameter(kind: type[Options], name: str, hint: Any) -> inspect.Parameter:
         default = _text(default)
     low, high = (bound if math.isfinite(bound) else None for bound in (said["least"], said["most"]))
     named = f"{flag(name)}/{flag(name, False)}" if hint == bool | None else flag(name)
-    declared = option(named, help=said["help"], metavar=said["metavar"], min=low, max=high)
+    completer = COMPLETERS.get(name)
+    declared = option(named, help=said["help"], metavar=said["metavar"], min=low, max=high, autocompletion=completer)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, declared]
     )
