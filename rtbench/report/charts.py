@@ -11,9 +11,9 @@ from typing import Any
 from rtbench.records.run import Row, Run
 from rtbench.report.encodings import BAD, FAINT, INK, Spec, by_runtime, milliseconds, tooltip_of
 from rtbench.report.evidence import Flips
+from rtbench.report.point_labels import point_labels
 from rtbench.scores.answer import Quality, measured_rows, pareto_front, quality
 
-LABELLED_POINTS = 16
 SHOWN_CLASSES = 15
 
 
@@ -31,10 +31,12 @@ def front_chart(run: Run) -> Spec | None:
     values = sorted(
         (_front_point(row, known.get(row.id), row.id in front) for row in rows), key=lambda each: float(each["mean_ms"])
     )
-    x = milliseconds("mean latency", [each["mean_ms"] for each in values]) | {"field": "mean_ms"}
+    spans = [each[key] for each in values for key in ("mean_ms", "mean_low_ms", "mean_high_ms") if each[key]]
+    x = milliseconds("mean latency", spans) | {"field": "mean_ms"}
     ends = [each[key] for each in values for key in ("worth", "worth_low", "worth_high") if each[key] is not None]
     margin = 0.12 * (max(ends) - min(ends)) or 0.02 * max(ends)
-    bottom, top = min(ends) - margin, max(ends) + margin
+    bottom, top = max(min(ends) - margin, 0.0), max(ends) + margin
+    top = min(top, 100.0) if known else top
     y = {
         "field": "worth",
         "type": "quantitative",
@@ -70,7 +72,7 @@ def front_chart(run: Run) -> Spec | None:
                     "tooltip": tooltip_of("row", "mean_ms", "worth", "size_mib", worth=title),
                 },
             },
-            *_labels(values, x["scale"]["domain"][1]),
+            *point_labels(values, x["scale"], (bottom, top)),
         ],
     }
 
@@ -80,29 +82,6 @@ def _front_line(values: Sequence[dict[str, Any]], start: float, x: Spec) -> list
     rows = [(each["mean_ms"], each["worth"]) for each in values if each["front"]]
     path = [(rows[0][0], start), *rows, (x["scale"]["domain"][1], rows[-1][1])]
     return [{"turn": turn, "mean_ms": ms, "worth": worth} for turn, (ms, worth) in enumerate(path)]
-
-
-def _labels(values: Sequence[dict[str, Any]], right: float) -> list[Spec]:
-    """Names next to the points, by turns above and below, leftwards near the right edge."""
-    named = values if len(values) <= LABELLED_POINTS else [each for each in values if each["front"]]
-    places: dict[tuple[bool, bool], list[dict[str, Any]]] = {}
-    for turn, each in enumerate(named):
-        places.setdefault((turn % 2 == 0, each["mean_ms"] > 0.6 * right), []).append(each)
-    return [
-        {
-            "data": {"values": chosen},
-            "mark": {
-                "type": "text",
-                "align": "right" if leftwards else "left",
-                "baseline": "bottom" if above else "top",
-                "dx": -9 if leftwards else 9,
-                "dy": -7 if above else 7,
-                "color": INK,
-            },
-            "encoding": {"text": {"field": "row"}},
-        }
-        for (above, leftwards), chosen in places.items()
-    ]
 
 
 def _front_point(row: Row, found: Quality | None, on_front: bool) -> dict[str, Any]:
@@ -139,6 +118,11 @@ def score_chart(run: Run, score: str) -> Spec | None:
         "height": 22 * len(values),
         "layer": [
             {
+                "data": {"values": [{"baseline": 1.0}]},
+                "mark": {"type": "rule", "color": INK, "strokeDash": [3, 2], "strokeWidth": 1.5},
+                "encoding": {"x": {"field": "baseline", "type": "quantitative"}},
+            },
+            {
                 "name": "bars",
                 "mark": {"type": "bar", "height": {"band": 0.65}},
                 "encoding": {
@@ -155,11 +139,6 @@ def score_chart(run: Run, score: str) -> Spec | None:
                     "x": {"field": "score", "type": "quantitative"},
                     "text": {"field": "score", "format": ".2f"},
                 },
-            },
-            {
-                "data": {"values": [{"baseline": 1.0}]},
-                "mark": {"type": "rule", "color": INK, "strokeDash": [3, 2], "strokeWidth": 1.5},
-                "encoding": {"x": {"field": "baseline", "type": "quantitative"}},
             },
         ],
     }

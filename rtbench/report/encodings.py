@@ -12,7 +12,7 @@ from rtbench.records.run import Run
 
 Spec = dict[str, Any]
 """A Vega-Lite specification, or a part of one."""
-RUNTIME_COLOURS = 8
+RUNTIME_COLOURS = 10
 WIDE = 20
 """Slowest over fastest past which latency is drawn on a logarithmic axis."""
 INK, FAINT, ACCENT, BAD = "var(--ink)", "var(--faint)", "var(--accent)", "var(--bad)"

@@ -112,6 +112,7 @@ def render_html(run: Run, evidence: Evidence) -> str:
         run=run,
         answer=recommendation(run).reason,
         rule=rule(run),
+        sure=_sampled(run),
         columns=columns,
         lines=[_line(run, row, columns) for row in run.rows],
         notes=notes(run),
@@ -125,6 +126,18 @@ def render_html(run: Run, evidence: Evidence) -> str:
         shown_samples=latency_charts.SHOWN_SAMPLES,
         shown_classes=charts.SHOWN_CLASSES,
     )
+
+
+def _sampled(run: Run) -> str:
+    """How much the latencies rest on, at a glance."""
+    timed = [row.latency for row in run.rows if row.latency]
+    if not timed:
+        return ""
+    least = min(timed, key=lambda each: each.runs)
+    processes = f" in {least.processes} processes" if least.processes > 1 else ""
+    most = max(each.disturbed_rounds for each in timed)
+    calm = f"{most} {'rounds' if most > 1 else 'round'} disturbed" if most else "no round disturbed"
+    return f"{least.runs} timed runs a row{processes}, {calm}"
 
 
 def render_page(template: str, **values: Any) -> str:

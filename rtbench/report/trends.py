@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rtbench.report.cells import NOTHING
-from rtbench.report.encodings import Spec
+from rtbench.report.encodings import BAD, Spec
 from rtbench.report.html import render_page
 from rtbench.report.lines import Lines, aligned
 from rtbench.report.visible import visible
@@ -84,10 +84,21 @@ RINGS: Spec = {
             "field": "mark",
             "scale": {"domain": ["better", "worse"], "range": ["var(--good)", "var(--bad)"]},
             "legend": None,
-        }
+        },
+        "shape": {
+            "field": "mark",
+            "scale": {"domain": ["better", "worse"], "range": ["circle", "square"]},
+            "legend": None,
+        },
     },
 }
 """Drawn around the points that changed."""
+WHY_LOST = [{"field": "run"}, {"field": "machine"}, {"field": "status"}]
+CROSSES: Spec = {
+    "name": "lost",
+    "mark": {"type": "point", "shape": "cross", "size": 60, "angle": 45, "color": BAD, "filled": True, "opacity": 1},
+}
+"""Where a run has no figure of this row: it failed, was invalid or unavailable."""
 
 
 def _trend(points: list[Point], figure: Figure, field: str, title: str, machines: list[str]) -> Spec | None:
@@ -107,6 +118,11 @@ def _trend(points: list[Point], figure: Figure, field: str, title: str, machines
         return None
     low, high = min(each["value"] for each in values), max(each["value"] for each in values)
     margin = 0.12 * (high - low) or 0.05 * high or 1.0
+    lost = [
+        {"time": each.created, "run": each.run, "machine": each.machine, "value": low - margin, "status": each.status}
+        for each in points
+        if getattr(each, field) is None and each.status != "ok"
+    ]
     x = {"field": "time", "type": "temporal", "title": None, "axis": {"tickCount": 4, "labelOverlap": True}}
     y = {
         "field": "value",
@@ -140,6 +156,7 @@ def _trend(points: list[Point], figure: Figure, field: str, title: str, machines
                 "encoding": {"color": colour},
             },
             *([RINGS] if any(each["mark"] for each in values) else []),
+            *([CROSSES | {"data": {"values": lost}, "encoding": {"tooltip": WHY_LOST}}] if lost else []),
         ],
         "resolve": {"scale": {"color": "independent"}},
     }

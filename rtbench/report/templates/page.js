@@ -29,7 +29,10 @@ const watcher = new IntersectionObserver(
 );
 places.forEach((place) => watcher.observe(place));
 const drawAll = () => Promise.all(places.map(draw));
-window.addEventListener("beforeprint", drawAll);
+window.addEventListener("beforeprint", () => {
+  document.querySelectorAll("details").forEach((each) => { each.open = true; });
+  drawAll();
+});
 
 function sortBy(table, column, button) {
   const heading = button.closest("th");
