@@ -97,8 +97,17 @@ class Worker:
         Raises the child's own RtbenchError, or WorkerFailed (any other exception there, a crash, a
         signal, silence for longer than the timeout); after WorkerFailed the child is gone.
         """
+        self.begin(method, *args, **kwargs)
+        return self.finish(on_progress)
+
+    def begin(self, method: str, *args: Any, **kwargs: Any) -> None:
+        """Have the child start on a call; `finish` waits for its value."""
+        self._method = method
         with self._answering(method):
             self._send((method, args, kwargs))
+
+    def finish(self, on_progress: Callable[..., None] | None = None) -> Any:
+        method = self._method
         while True:
             with self._answering(method):
                 kind, payload = self._receive()

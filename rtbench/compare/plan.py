@@ -45,6 +45,10 @@ class PlannedRow:
     prepared: Prepared
     choice: RuntimeChoice
     worker: Worker | None = None
+    fresh: bool = False
+    """Whether the worker is new and has opened nothing yet."""
+    importing: bool = False
+    """Whether it has been told to import its runtime, and has not answered yet."""
     predictions: Predictions | None = None
     batch_size: int = 1
     startups: list[Startup] = field(default_factory=list)

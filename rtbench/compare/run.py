@@ -8,8 +8,7 @@ from datetime import datetime, timezone
 from rtbench.compare.against import PREFIX, Earlier, compare_with, hold_artifacts, keep_artifacts, plan_earlier
 from rtbench.compare.checks import CHECK_IMAGES
 from rtbench.compare.evaluate import predict_row, score_accuracy
-from rtbench.compare.exporting import BUSY_TIMEOUT_S
-from rtbench.compare.held import as_held
+from rtbench.compare.opening import Opening
 from rtbench.compare.plan import Plan, PlannedRow, default_choices, plan_rows, prepare_all, require_some_row
 from rtbench.compare.prepare import FIDELITY_IMAGES
 from rtbench.compare.prepared import Prepared, Progress
@@ -22,15 +21,14 @@ from rtbench.measure.environment import read_environment
 from rtbench.measure.fidelity import judge, require_outputs, require_varied
 from rtbench.measure.monitor import Monitor
 from rtbench.nvidia import find_gpu
-from rtbench.records.measurement import Comparison, Latency, Startup
+from rtbench.records.measurement import Comparison, Latency
 from rtbench.records.run import Dataset, Row, Run
 from rtbench.runs.directory import RunDirectory
-from rtbench.runtimes import PROVEN, UNPROVEN, SessionInfo
+from rtbench.runtimes import PROVEN, UNPROVEN
 from rtbench.runtimes.known import choose
 from rtbench.scores.baselines import MEASURED, is_torch_fp32, load_baseline, measured_baseline
 from rtbench.scores.normalise import best_torch_for, score_rows, torch_row_for
 from rtbench.scores.recommendation import recommend
-from rtbench.worker import Worker
 
 
 def compare(plan: Plan, directory: RunDirectory, progress: Progress) -> Run:
@@ -100,6 +98,7 @@ class _Measuring:
     ) -> None:
         self._plan, self._rows, self._directory, self._progress = plan, rows, directory, progress
         self._run = run
+        self._opening = Opening(plan, directory, PREFIX)
         self._judge = Judge(run.environment.cores, run.environment.threads)
         self._earlier: Earlier | None = None
         self._before: list[PlannedRow] = []
@@ -116,7 +115,7 @@ class _Measuring:
         try:
             monitor = Monitor(gpu=self._run.environment.gpu)
             sampling, directory, progress = self._plan.options, self._directory, self._progress
-            Timing(self._timed(), sampling, directory, monitor, self._judge, progress, self._open).run()
+            Timing(self._timed(), sampling, directory, monitor, self._judge, progress, self._opening, self._open).run()
             self._open_untimed()
             self._summarise()
             for row in self._live():
@@ -161,10 +160,10 @@ class _Measuring:
         first = row.record.provider is None
         if row.choice.device == "trt" and first:
             self._progress(f"{row.id}: ONNX Runtime builds its TensorRT engine, which takes minutes", 0, 1)
-            self._start(row, BUSY_TIMEOUT_S)
+            self._opening.open(row)
         elif "compile" in row.choice.variants and first:
             self._progress(f"{row.id}: PyTorch compiles it, which takes up to minutes", 0, 1)
-        info, startup = self._start(row, BUSY_TIMEOUT_S if "compile" in row.choice.variants else None)
+        info, startup = self._opening.open(row)
         row.add_startup(startup)
         row.scripted = getattr(info, "scripted", False)  # an earlier rtbench, by --against-python, has no such field
         if not first:
@@ -181,32 +180,6 @@ class _Measuring:
         )
         if row.record.fidelity is None:
             self._check(row)
-
-    def _start(self, row: PlannedRow, busy_timeout_s: float | None = None) -> tuple[SessionInfo, Startup]:
-        """Open the row's artifact in a fresh process, in place of the one before."""
-        assert row.record.artifact
-        row.close()
-        place, words = self._plan.place, row.choice.words(row.record.precision)
-        row.worker = Worker(
-            "rtbench.measure.sessions:SessionHost",
-            log=self._directory.log(row.id),
-            timeout_s=place.timeout_s,
-            busy_timeout_s=busy_timeout_s and max(busy_timeout_s, place.timeout_s),
-            threads=place.threads,
-            python=self._plan.options.against_python if row.id.startswith(PREFIX) else None,
-        )
-        opened: tuple[SessionInfo, Startup] = row.worker.call(
-            "open",
-            row.choice.runtime.name,
-            row.choice.device,
-            as_held(row.record.artifact, self._directory.held),
-            row.prepared.model,
-            row.prepared.images.path,
-            place.threads,
-            self._plan.options.trust_code,
-            *([words] if words else []),  # which an earlier rtbench, by --against-python, does not know
-        )
-        return opened
 
     def _cautions(self, row: Row, device: str) -> list[str]:
         if device != "cpu" and row.id not in PROVEN:

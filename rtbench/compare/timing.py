@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from rtbench import stats
+from rtbench.compare.opening import Opening
 from rtbench.compare.patience import Patience
 from rtbench.compare.plan import PlannedRow
 from rtbench.compare.prepared import Progress
@@ -25,8 +26,8 @@ from rtbench.runs.directory import RunDirectory
 class Timing:
     """Times rows; every row's samples are kept in it as they come, and its last worker stays open, paused.
 
-    `open_row` opens a row's artifact in a fresh process in place of the one before. A round in which something else
-    used the machine is timed again, once the machine is calm, while there is patience left.
+    `opening` starts fresh processes in place of those before, and `open_row` opens a row's artifact in its own. A round
+    in which something else used the machine is timed again, once the machine is calm, while there is patience left.
     """
 
     rows: Sequence[PlannedRow]
@@ -35,6 +36,7 @@ class Timing:
     monitor: Monitor
     judge: Judge
     progress: Progress
+    opening: Opening
     open_row: Callable[[PlannedRow], None]
 
     def run(self) -> None:
@@ -99,8 +101,14 @@ class Timing:
 
     def _open(self, process: int, rows: Sequence[PlannedRow]) -> None:
         """See that these rows are open in their process of that number."""
-        for row in rows:
-            if self._process.get(row.id) != process:
+        fresh = [row for row in rows if self._process.get(row.id) != process]
+        for start in range(0, len(fresh), self.judge.cores):
+            chunk = fresh[start : start + self.judge.cores]
+            for row in chunk:  # which import side by side; loading is timed, so it is not
+                row.attempt(self.opening.begin)
+            for row in chunk:
+                row.attempt(self.opening.await_ready)
+            for row in chunk:
                 row.attempt(self.open_row)
                 row.attempt(self._warm_up)
                 self._process[row.id] = process

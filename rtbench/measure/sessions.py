@@ -26,7 +26,8 @@ REPORT_NS = 100_000_000
 
 
 class SessionHost:
-    """Hosts a session; the parent's calls come in the order open, logits, batches_agree, predict, stage, time_block."""
+    """Hosts a session; the parent's calls come in the order ready, open, logits, batches_agree, predict, stage,
+    time_block."""
 
     _session: Session
 
@@ -59,6 +60,10 @@ class SessionHost:
         startup = Startup(load_ms=(loaded - start) / 1e6, first_run_ms=(clock() - loaded) / 1e6)
         artifacts.require_unchanged(artifact)  # while it was loaded
         return self._session.info, startup
+
+    def ready(self, runtime: str, artifact: Artifact, device: str) -> None:
+        """Import what `open` needs, which may be done while others do so too."""
+        load_runtime(runtime).ready(artifact, device)
 
     def open_unoptimised(self, artifact: Artifact, model: Model, images: Path, threads: int) -> None:
         """Open an ONNX artifact with ONNX Runtime's graph optimisations off: the graph as it was written."""
