@@ -108,6 +108,7 @@ CSV: dict[str, Callable[[bytes], bytes]] = {
     "a long line": lambda whole: whole[:-1] + b",1,2,3\n",
     "no header": lambda whole: whole.partition(b"\n")[2],
     "another header": lambda whole: b"a,b\n" + whole.partition(b"\n")[2],
+    "a break within the header": lambda whole: whole.replace(b",", b"\r", 1),
     "a cell without end": lambda whole: whole + b'"' + b"x" * 200_000 + b'"\n',
     "null characters": lambda whole: whole + b"\0" * 100 + b"\n",
 }

@@ -75,8 +75,8 @@ def read_columns(path: Path, names: Sequence[str]) -> list[Sequence[str]]:
     """The same by column, which is several times as fast; nothing where the file is missing or has no lines."""
     content = read_bytes(path) or b""
     heading, _, rest = content[: content.rfind(b"\n") + 1].decode(errors="replace").partition("\n")
-    header = next(csv.reader([heading]), [])
     with parsing(path):
+        header = next(csv.reader([heading]), [])
         if "\ufffd" in rest:
             content.decode()
         missing = next((name for name in names if name not in header), None)
