@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -499,3 +500,13 @@ def test_a_folder_that_may_not_be_read_is_told_and_not_left_out(tmp_path: Path, 
     finally:
         (tmp_path / closed).chmod(0o755)
     assert done.stdout.strip().endswith(words)
+
+
+def test_a_reader_that_does_not_end_is_ended_by_its_time_of_the_cpu() -> None:
+    code = (
+        "from rtbench.images.apart import bounded_time\n"
+        "with bounded_time(60): pass\n"
+        "with bounded_time(1):\n    while True: pass\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == -signal.SIGXCPU
