@@ -189,7 +189,8 @@ def rows() -> Iterator[Line]:
             (folder / "images").mkdir(exist_ok=True)
             Image.fromarray(pixels).save(folder / "images" / f"{index}.png")
         command = [sys.executable, "-m", "rtbench", "compare", "resnet18", "--random-weights", "--runs", "200"]
-        command += ["--runtimes", "torch:cuda,torch+channels_last+benchmark+fp16,torch+benchmark", "--data", str(folder / "images")]
+        command += ["--runtimes", "torch:cuda,torch+channels_last+benchmark+fp16,torch+benchmark"]
+        command += ["--data", str(folder / "images")]
         command += ["--precisions", "fp32,fp16", "--processes", "2", "--out", str(folder / "run")]
         where = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         done = subprocess.run(

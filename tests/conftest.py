@@ -20,6 +20,8 @@ from rtbench.runs.directory import RunDirectory
 
 pytest.register_assert_rewrite("browser")  # its assert_clean should say what was not clean
 
+os.environ["RTBENCH_PROGRESS_S"] = "0"  # how many such lines there are depends on how fast the machine is
+
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have background jobs ignore it, and so their children
 
 

@@ -8,10 +8,11 @@ import pytest
 
 from rtbench.cli import progress
 from rtbench.cli.progress import ProgressBar
+from rtbench.errors import UsageError
 
 
 def test_a_pipe_is_told_at_intervals_what_is_done(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    monkeypatch.setattr(progress, "TOLD_EVERY_S", 0.01)
+    monkeypatch.setenv(progress.INTERVAL, "0.01")
     with ProgressBar() as bar:
         bar("export onnx/fp32", 0, 1)
         said = ""
@@ -30,8 +31,22 @@ def test_a_pipe_is_told_at_intervals_what_is_done(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("loudness", ["quiet", "verbose"])
 def test_the_intervals_are_for_those_who_said_nothing(loudness, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    monkeypatch.setattr(progress, "TOLD_EVERY_S", 0.01)
+    monkeypatch.setenv(progress.INTERVAL, "0.01")
     with ProgressBar(loudness) as bar:
         bar("latency", 1, 2)
         time.sleep(0.2)
     assert "1 of 2" not in capsys.readouterr().err
+
+
+def test_the_interval_is_the_users(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setenv(progress.INTERVAL, "0")
+    with ProgressBar() as bar:
+        bar("latency", 1, 2)
+        time.sleep(0.1)
+    assert capsys.readouterr().err == ""
+    for wrong in ("ten", "-1", "nan", "inf"):
+        monkeypatch.setenv(progress.INTERVAL, wrong)
+        with pytest.raises(UsageError, match=f"RTBENCH_PROGRESS_S is {wrong}, which is not a number of seconds"):
+            ProgressBar()
+    monkeypatch.delenv(progress.INTERVAL)
+    assert progress._interval_s() == 10

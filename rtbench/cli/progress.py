@@ -3,6 +3,7 @@ that rtbench waits for, and one every ten seconds."""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -11,10 +12,12 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from rtbench.errors import visible_text
+from rtbench.errors import UsageError, visible_text
 from rtbench.terms import WAITING, Loudness
 
 TOLD_EVERY_S = 10.0
+INTERVAL = "RTBENCH_PROGRESS_S"
+"""The variable that says otherwise; 0 for no such lines."""
 
 
 class ProgressBar:
@@ -39,6 +42,7 @@ class ProgressBar:
         self._waited: set[str] = set()
         self._done = self._total = 0
         self._ended = threading.Event()
+        self._interval_s = _interval_s()
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         phase = visible_text(phase)
@@ -61,14 +65,14 @@ class ProgressBar:
 
     def _tell(self) -> None:
         """In a thread of its own, since a phase may be silent for long."""
-        while not self._ended.wait(TOLD_EVERY_S):
+        while not self._ended.wait(self._interval_s):
             if self._phase is not None:
                 share = f": {self._done} of {self._total}" if self._total > 1 else ""
                 self._console.print(f"{self._phase}{share}", markup=False, soft_wrap=True)
 
     def __enter__(self) -> ProgressBar:
         self._progress.start()
-        if self._piped:
+        if self._piped and self._interval_s > 0:
             threading.Thread(target=self._tell, daemon=True).start()
         return self
 
@@ -78,3 +82,14 @@ class ProgressBar:
         self._ended.set()
         self._end_phase()
         self._progress.stop()
+
+
+def _interval_s() -> float:
+    said = os.environ.get(INTERVAL, str(TOLD_EVERY_S))
+    try:
+        seconds = float(said)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= threading.TIMEOUT_MAX:
+        raise UsageError(f"{INTERVAL} is {said}, which is not a number of seconds", "0 writes no such lines")
+    return seconds
