@@ -14,6 +14,9 @@ from rtbench.errors import UsageError
 def test_a_pipe_is_told_at_intervals_what_is_done(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setenv(progress.INTERVAL, "0.01")
     with ProgressBar() as bar:
+        bar("decode images", 10, 400)
+        time.sleep(0.2)
+        assert capsys.readouterr().err == ""  # what is read may be refused yet, in one line
         bar("export onnx/fp32", 0, 1)
         said = ""
         while "export onnx/fp32\n" not in said:  # a phase that says nothing meanwhile

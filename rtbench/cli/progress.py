@@ -18,6 +18,8 @@ from rtbench.terms import WAITING, Loudness
 TOLD_EVERY_S = 10.0
 INTERVAL = "RTBENCH_PROGRESS_S"
 """The variable that says otherwise; 0 for no such lines."""
+ACCEPTED = ("export", "check", "build", "latency")
+"""How phases begin after which input is not refused any more: a refusal is one line, and nothing is told before."""
 
 
 class ProgressBar:
@@ -43,6 +45,7 @@ class ProgressBar:
         self._done = self._total = 0
         self._ended = threading.Event()
         self._interval_s = _interval_s()
+        self._accepted = False
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         phase = visible_text(phase)
@@ -52,6 +55,7 @@ class ProgressBar:
                 self._progress.remove_task(task)
             self._task = self._progress.add_task(phase)
             self._phase, self._began = phase, time.monotonic()
+            self._accepted = self._accepted or phase.startswith(ACCEPTED)
             if self._piped and phase.startswith(WAITING) and phase not in self._waited:
                 self._waited.add(phase)
                 self._console.print(phase, markup=False, soft_wrap=True)
@@ -66,7 +70,7 @@ class ProgressBar:
     def _tell(self) -> None:
         """In a thread of its own, since a phase may be silent for long."""
         while not self._ended.wait(self._interval_s):
-            if self._phase is not None:
+            if self._accepted:
                 share = f": {self._done} of {self._total}" if self._total > 1 else ""
                 self._console.print(f"{self._phase}{share}", markup=False, soft_wrap=True)
 
