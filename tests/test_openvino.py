@@ -123,6 +123,7 @@ def test_without_openvino_its_row_is_unavailable_and_the_others_are_not(rtbench,
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     quick = ("--runs", "5", "--processes", "1", "--patience", "0", "--input-size", str(SIDE), "--out", "run")
     done = rtbench("compare", "m.onnx", "--runtimes", "ort,openvino", *quick, "--format", "csv")
+    assert done.returncode == 0, done.stderr
     rows = {line.split(",")[0]: line.split(",")[6:8] for line in done.stdout.splitlines()[1:]}
     assert rows["ort/fp32"][0] == "ok"
     assert rows["openvino/fp32"] == ["unavailable", "openvino is not installed; pip install 'rtbench[openvino]'"]

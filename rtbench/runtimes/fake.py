@@ -92,15 +92,10 @@ def ready(artifact: Artifact, device: str) -> None:
 
 
 def open_session(
-    artifact: Artifact,
-    model: Model,  # noqa: ARG001
-    device: str,  # noqa: ARG001
-    threads: int,  # noqa: ARG001
-    trust_code: bool,  # noqa: ARG001
-    variants: tuple[str, ...] = (),  # noqa: ARG001
+    artifact: Artifact, model: Model, device: str, threads: int, trust_code: bool, variants: tuple[str, ...] = ()
 ) -> FakeSession:
     return FakeSession(read_script(Path(artifact.path)))
 
 
-def probe(device: str) -> str:  # noqa: ARG001
+def probe(device: str) -> str:
     return "scripted, for tests"

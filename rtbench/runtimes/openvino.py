@@ -51,8 +51,8 @@ class OpenVinoSession:
             self._options["INFERENCE_NUM_THREADS"] = threads
         self._core, self._target, self._artifact = core, target, artifact
         self._requests: dict[tuple[int, ...], Any] = {}
-        network = core.read_model(artifact.path)
-        source = network.inputs[0]
+        self._network = core.read_model(artifact.path)
+        source = self._network.inputs[0]
         kind = source.element_type.get_type_name()
         if kind not in KINDS:
             raise InvalidOutput(f"its input is {kind}, not a tensor of floats")
@@ -72,7 +72,7 @@ class OpenVinoSession:
     def _compiled(self, shape: tuple[int, ...]) -> Any:
         """A request of the network made for inputs of this shape, which is faster than one for any."""
         if shape not in self._requests:
-            network = self._core.read_model(self._artifact.path)
+            network = self._network.clone()
             network.reshape({network.inputs[0]: list(shape)})
             self._requests[shape] = self._core.compile_model(
                 network, self._target, self._options
@@ -106,12 +106,7 @@ def ready(artifact: Artifact, device: str) -> None:
 
 
 def open_session(
-    artifact: Artifact,
-    model: Model,  # noqa: ARG001
-    device: str,
-    threads: int,
-    trust_code: bool,  # noqa: ARG001
-    variants: tuple[str, ...] = (),
+    artifact: Artifact, model: Model, device: str, threads: int, trust_code: bool, variants: tuple[str, ...] = ()
 ) -> OpenVinoSession:
     return OpenVinoSession(artifact, device, threads, variants)
 

@@ -117,18 +117,13 @@ class BoundMemory:
         return self._binding.copy_outputs_to_cpu()[0]
 
 
-def ready(artifact: Artifact, device: str) -> None:  # noqa: ARG001
+def ready(artifact: Artifact, device: str) -> None:
     if device != "cpu":
         ort_gpu.load_libraries(device)
 
 
 def open_session(
-    artifact: Artifact,
-    model: Model,  # noqa: ARG001
-    device: str,
-    threads: int,
-    trust_code: bool,  # noqa: ARG001
-    variants: tuple[str, ...] = (),  # noqa: ARG001
+    artifact: Artifact, model: Model, device: str, threads: int, trust_code: bool, variants: tuple[str, ...] = ()
 ) -> OrtSession:
     return OrtSession(artifact, device, threads)
 

@@ -77,7 +77,7 @@ class TorchSession:
         self.run()
         took = time.perf_counter() - began
         breaks = sum(dynamo.utils.counters["graph_break"].values())
-        broken = [f"torch.compile left {breaks} places eager"] if breaks else []
+        broken = [f"torch.compile broke the graph in {breaks} places, which run eager"] if breaks else []
         return f"inductor{', freezing' if inductor.freezing else ''}, {took:.1f} s", broken
 
     def bind(self, batch: NDArray[float32]) -> None:
@@ -139,7 +139,7 @@ def probe(device: str) -> str:
 def require_bf16() -> None:
     """RuntimeUnavailable where PyTorch emulates BF16, which takes seconds an image."""
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        raise RuntimeUnavailable("this CPU has no BF16 instructions, and PyTorch's emulation is no deployment")
+        raise RuntimeUnavailable("this CPU has no BF16 instructions, and PyTorch's emulation takes seconds an image")
 
 
 def require_compiler() -> None:

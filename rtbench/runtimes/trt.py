@@ -8,7 +8,7 @@ from rtbench.records.model import Artifact, EngineBuild, Model
 from rtbench.runtimes import Session
 
 
-def ready(artifact: Artifact, device: str) -> None:  # noqa: ARG001
+def ready(artifact: Artifact, device: str) -> None:
     """Import the library that built the engine, and pycuda."""
     _require_library(_build_of(artifact))
     import rtbench.runtimes.engine  # noqa: F401
@@ -21,12 +21,7 @@ def _build_of(artifact: Artifact) -> EngineBuild:
 
 
 def open_session(
-    artifact: Artifact,
-    model: Model,  # noqa: ARG001
-    device: str,  # noqa: ARG001
-    threads: int,  # noqa: ARG001
-    trust_code: bool,  # noqa: ARG001
-    variants: tuple[str, ...] = (),  # noqa: ARG001
+    artifact: Artifact, model: Model, device: str, threads: int, trust_code: bool, variants: tuple[str, ...] = ()
 ) -> Session:
     build = _build_of(artifact)
     _require_library(build)
@@ -63,7 +58,7 @@ def _require_library(build: EngineBuild) -> None:
         )
 
 
-def probe(device: str) -> str:  # noqa: ARG001
+def probe(device: str) -> str:
     here = tensorrt_library.installed()
     if not here:
         raise RuntimeUnavailable("TensorRT is not installed", " or ".join(tensorrt_library.INSTALL.values()))
