@@ -123,8 +123,9 @@ class Exporter:
         path = artifacts.artifact_path(folder, kind, precision, suffix=exporter.suffix)
 
         def write(target: Path) -> Mapping[str, Any]:
+            assert self._model is not None
             self._report(f"export {kind}/{precision}", 0, 1)
-            source = fp32.path if fp32 else self._model and self._model.module
+            source = fp32.path if fp32 else self._model.module
             return load_exporter(kind).export(source, self._record, precision, images.inputs(), target)
 
         current = artifacts.reusable(path, kind, precision, made_from)
