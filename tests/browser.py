@@ -68,7 +68,7 @@ class Browser:
         """The addresses asked for since it was last asked."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         sent = [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]
-        return [url for url in sent if not url.startswith("chrome://")]  # of the page that a new browser shows
+        return [url for url in sent if not url.startswith(("chrome://", "chrome-untrusted://"))]  # a new tab's own
 
     def screenshot(self, path: Path, *, height: int | None = None) -> None:
         """The page from its top, whole or as far as `height`."""

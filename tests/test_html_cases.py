@@ -34,6 +34,28 @@ def test_one_row(browser, tmp_path):
     assert len(browser.run(DRAWN, "front", "points")) == 1
 
 
+@pytest.mark.parametrize("slowest_ms", [40.0, 4000.0], ids=["linear", "logarithmic"])
+def test_an_interval_below_zero_is_drawn_from_the_edge(browser, tmp_path, slowest_ms):
+    """Two rounds on a busy machine can differ so much that the mean's interval goes below 0."""
+    names = {"ort/int8": 6.0, "ort/fp32": slowest_ms}
+    blocks = {row: made_blocks(row, 0, ms, seed(row)) for row, ms in names.items()}
+    rows, _ = scored([made_row(row, ms, range(0, 400, 8)) for row, ms in names.items()], blocks)
+    fast = rows[0].latency
+    assert fast
+    scattered = fast.model_copy(update={"mean_ci95_ms": (-3.0, 15.0)})
+    rows[0] = rows[0].model_copy(update={"latency": scattered})
+    write_run(tmp_path / "run", made_run(rows), blocks, {row: made_answers(range(0, 400, 8)) for row in names})
+    page = write_page(tmp_path / "run")
+    browser.open(page)
+    assert_clean(browser, page)
+    drawn = {row: ms for row, ms, *_ in browser.run(DRAWN, "front", "points")}
+    assert drawn["ort/int8"] == pytest.approx(fast.mean_ms, rel=0.01)
+    ends = "return [...document.querySelectorAll('#front .mark-rule.role-mark line')].map((line) => line.getBBox().x)"
+    left = browser.run(ends)
+    assert left
+    assert min(left) >= 0
+
+
 def test_sixty_rows(browser, tmp_path):
     names = [
         f"model-{number}/{runtime}/{precision}"

@@ -19,8 +19,11 @@ INK, FAINT, ACCENT, BAD = "var(--ink)", "var(--faint)", "var(--accent)", "var(--
 
 
 def milliseconds(what: str, values: Sequence[float]) -> Spec:
-    """The x axis of a latency: from 0 on, or logarithmic where the rows are orders apart."""
-    low, high = min(values), max(values)
+    """The x axis of a latency: from 0 on, or logarithmic where the rows are orders apart.
+
+    An interval of a few scattered runs can go below 0; the axis does not.
+    """
+    low, high = min(value for value in values if value > 0), max(values)
     if high > WIDE * low:
         return {
             "type": "quantitative",
