@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
 EXTRAS ?= sample
 DEVELOPED = $(VENV)/developed
-DEVELOPING ?= sample,timm,hf,rtx,openvino,parquet,mlperf,dev
+DEVELOPING ?= sample,timm,hf,rtx,openvino,tf,litert,parquet,mlperf,dev
 
 # make compare MODEL=model.pt DATA=/data/val RUNTIMES=torch,ort PRECISIONS=fp32,int8 RUNS=200 OUT=runs/mine ARGS='--strict'
 MODEL ?=

@@ -32,11 +32,13 @@ from PIL import Image
 
 from rtbench import artifacts
 from rtbench.measure.environment import available_cores, read_environment
+from rtbench.records.measurement import Accuracy
 from rtbench.records.model import Artifact
-from rtbench.records.run import Row
+from rtbench.records.run import Row, Run
 from rtbench.runs.predictions import read_predictions
 from rtbench.runs.result import read_run
 from rtbench.runs.samples import every_block
+from rtbench.scores.baselines import is_reference
 
 A_WORKER = "SIGKILL to a worker"
 KINDS = ("SIGKILL", "SIGINT twice", "SIGTERM", A_WORKER)
@@ -46,6 +48,8 @@ MOST_KILLS = 3
 """Of one run."""
 MARK = "RTBENCH_CHAOS"
 """In the environment of every process of a run, by which those left behind are known."""
+ALONE = {"agreement": None, "difference": None}
+"""An accuracy without what is held against the model's own row."""
 WAIT_S = 600.0
 GONE_S = 15.0
 
@@ -228,7 +232,7 @@ def judge(trial: Trial, whole: Path) -> None:
             judge_artifact(trial, row.artifact)
         if is_killed(row, trial):
             continue
-        if (row.status, row.accuracy) != (undisturbed.status, undisturbed.accuracy):
+        if (row.status, accuracy_of(row, run, trial)) != (undisturbed.status, accuracy_of(undisturbed, run, trial)):
             trial.fault(f"{row.id} is {row.status} ({row.reason}), or its accuracy is another")
         if answers[row.id] != right[row.id] or not right[row.id]:
             trial.fault(f"the predictions of {row.id} are not those of the undisturbed run")
@@ -237,6 +241,12 @@ def judge(trial: Trial, whole: Path) -> None:
     every = [start for block in every_block(trial.run) for start in block.starts_ns.tolist()]
     if not trial.rows.scripted and len(set(every)) != len(every):
         trial.fault("a sample is there twice")
+
+
+def accuracy_of(row: Row, disturbed: Run, trial: Trial) -> Accuracy | None:
+    """Without what is held against the model's own row, where that was killed."""
+    lost = any(is_reference(each) and is_killed(each, trial) for each in disturbed.rows)
+    return row.accuracy.model_copy(update=ALONE) if row.accuracy and lost else row.accuracy
 
 
 def is_killed(row: Row, trial: Trial) -> bool:

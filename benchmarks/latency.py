@@ -29,7 +29,7 @@ import torch
 import torchvision
 from harms import HARMS, compare_and_harm
 
-from rtbench.export.onnx import write_fp32
+from rtbench.export.torch import write_fp32
 from rtbench.images.preprocessing import normalise
 from rtbench.measure import latency
 from rtbench.measure.environment import available_cores, read_environment

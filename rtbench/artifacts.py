@@ -1,7 +1,7 @@
 """Artifacts on disk: where they are, what they were made from, whether one is already there.
 
-An artifact folder holds, for each artifact, the file and a manifest next to it (`onnx-int8.onnx`,
-`onnx-int8.json`), and `model.json`, the model that they were all made from.
+An artifact folder holds, for each artifact, the file and a manifest next to it (`onnx-int8.onnx`, `onnx-int8.json`; a
+SavedModel is a folder, `tf-fp32`), and `model.json`, the model that they were all made from.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from rtbench.records.model import Artifact, Calibration, Model
 from rtbench.terms import Format, Precision
 
 MODEL_FILE = "model.json"
+SAVED_MODEL = ("saved_model.pb", "variables/*", "assets/**/*", "assets.extra/**/*")
 UNFINISHED = re.compile(r"\.making-\d+-\w{8}|\..+\.json\.\d+\.partial")
 """Names of what a process is writing into an artifact folder, its number among them."""
 SUFFIXES: dict[Format, str] = {
@@ -34,11 +35,17 @@ SUFFIXES: dict[Format, str] = {
     "torchscript": ".pt",
     "pickle": ".pt",
     "pt2": ".pt2",
+    "saved_model": "",
     "onnx": ".onnx",
     "onnx_trt": ".onnx",
+    "tflite": ".tflite",
     "engine": ".engine",
     "fake": ".fake",
 }
+
+
+FAMILIES = {"onnx": "onnx", "onnx_trt": "onnx", "engine": "trt", "saved_model": "tf", "tflite": "litert"}
+"""What names of artifacts begin with, where that is not torch."""
 
 
 def artifact_folder(engines: Path, model: Model) -> Path:
@@ -53,7 +60,7 @@ def artifact_path(
     that of a format of another package's."""
     if kind not in SUFFIXES:
         return folder / f"{kind}-{precision}{suffix}"
-    family = "onnx" if kind.startswith("onnx") else "trt" if kind == "engine" else "torch"
+    family = FAMILIES.get(kind, "torch")
     more = "-trt" if kind == "onnx_trt" else f"-{variant}" if variant else ""
     more += f"-{number}" if number > 1 else ""
     return folder / f"{family}-{precision}{more}{SUFFIXES[kind]}"
@@ -95,7 +102,7 @@ def save_manifest(artifact: Artifact) -> None:
 def writing(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
     """Have an artifact folder to oneself; `wait` is called where another process has it, before waiting for that.
 
-    What processes that were killed left unfinished in it goes.
+    What processes that were killed left unfinished in it goes, those of this one too.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
@@ -105,15 +112,20 @@ def writing(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
         except BlockingIOError:
             wait()
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        for left in folder.iterdir():
-            if UNFINISHED.fullmatch(left.name):
-                if left.is_dir() and not left.is_symlink():
-                    shutil.rmtree(left)
-                else:
-                    left.unlink()
+        _tidy(folder)
         yield
+        _tidy(folder)
     finally:
         os.close(descriptor)
+
+
+def _tidy(folder: Path) -> None:
+    for left in folder.iterdir():
+        if UNFINISHED.fullmatch(left.name):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
 
 
 def require_ours(paths: Iterable[Path]) -> None:
@@ -182,13 +194,19 @@ def make(
             **more,
         )
         save_manifest(artifact)
-        for part in reversed(parts(made)):
+        if made.is_dir() and path.exists():
+            path.rename(Path(scratch) / "replaced")
+        for part in [made] if made.is_dir() else reversed(parts(made)):
             part.replace(path.parent / part.name)
     return artifact
 
 
 def parts(path: Path) -> list[Path]:
-    """The files of an artifact: itself, and where it is an ONNX file, those next to it with weights of its graph."""
+    """The files of an artifact: itself, and where it is an ONNX file, those next to it with weights of its graph; of a
+    SavedModel, those that TensorFlow reads."""
+    if path.is_dir():
+        inside = (each for name in SAVED_MODEL for each in path.glob(name))
+        return sorted(each for each in inside if each.is_file())
     return [path, *(external_files(path) if path.suffix == ".onnx" else [])]
 
 
@@ -197,9 +215,11 @@ def size_on_disk(path: Path) -> int:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file and, after it, of its external data."""
+    """SHA-256 of a file and, after it, of its external data; of a folder's files with their names."""
     digest = hashlib.sha256()
     for part in parts(path):
+        if path.is_dir():
+            digest.update(f"{part.relative_to(path)} {part.stat().st_size}\n".encode())
         if not part.is_file():  # a pipe would not end
             raise FileNotFoundError(f"{part} is not a file")
         with part.open("rb") as file:
@@ -236,26 +256,6 @@ def load_model_record(folder: Path) -> Model:
         raise UsageError(f"{folder} was not written by rtbench export", "name a model file") from None
     except (OSError, ValidationError):
         raise UsageError(f"{path} is damaged or of another version of rtbench", "export the model again") from None
-
-
-def adopt_engine(path: Path) -> tuple[Model, Artifact]:
-    """The model and the manifest of an engine that rtbench has built; UsageError for any other."""
-    if not path.is_file():
-        raise UsageError(f"there is no file {path}", "name an engine that rtbench export wrote")
-    manifest = load_manifest(path)
-    if manifest is None or manifest.build is None:
-        raise UsageError(
-            f"{path} has no manifest next to it that says what it was built from", "build it with rtbench export"
-        )
-    said, build = (manifest.format, manifest.precision), manifest.build
-    if not is_unchanged(path, manifest.sha256) or said != ("engine", build.recipe.precision):
-        raise UsageError(f"{path} is damaged: it is not the file that its manifest describes", "export it again")
-    own = {
-        "path": str(path),
-        "size_bytes": size_on_disk(path),
-        "made_from": manifest.made_from | {"file": str(path)},
-    }
-    return load_model_record(path.parent), manifest.model_copy(update=own)
 
 
 def tool_versions(*packages: str) -> dict[str, str]:

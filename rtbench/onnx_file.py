@@ -6,7 +6,7 @@ each value, and before a message its length.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from rtbench.errors import UsageError
@@ -25,15 +25,8 @@ EXTERNAL_DATA, DATA_LOCATION, EXTERNAL = 13, 14, 1
 MARK = b"location"
 """The key of every entry that names a file."""
 CHUNK = 1 << 20
-CHANNELS = (1, 3)
-"""Of grey inputs, and of coloured ones."""
 INPUT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 """As ONNX Runtime names them, and NumPy."""
-
-
-def channels_last(shape: Sequence[object]) -> bool:
-    """Whether an input of four axes is (batch, height, width, channels), as TensorFlow's are."""
-    return shape[3] in CHANNELS and shape[1] not in CHANNELS
 
 
 def external_files(path: Path) -> dict[Path, int]:

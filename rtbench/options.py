@@ -187,7 +187,7 @@ class PrepareOptions(ArtifactOptions, ModelOptions, WorkerOptions):
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions(PrepareOptions):
     formats: tuple[FormatName, ...] = option(
-        "onnx, trt, or those of installed exporters.", (FormatName("onnx"),), metavar="LIST"
+        "onnx, trt, tflite, or those of installed exporters.", (FormatName("onnx"),), metavar="LIST"
     )
 
 

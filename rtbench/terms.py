@@ -5,14 +5,15 @@ from typing import Literal, NewType
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 """bf16: computed so by a runtime that makes it of FP32 itself; no artifact has it."""
 Format = str
-"""state_dict, torchscript, pt2, pickle, onnx, onnx_trt (in the form that TensorRT takes, where that differs), engine,
-fake; or that of another package's exporter."""
+"""state_dict, torchscript, pt2, pickle, saved_model, onnx, onnx_trt (in the form that TensorRT takes, where that
+differs), tflite, engine, fake; or that of another package's exporter."""
 FormatName = NewType("FormatName", str)
 """A format as an option names it."""
 Status = Literal["ok", "unavailable", "failed", "invalid"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 Preprocess = Literal["torch", "tf", "squash"]
-Colours = Literal["RGB", "grey"]
+Colours = Literal["RGB", "BGR", "grey"]
+Framework = Literal["torch", "tensorflow"]
 CalibrationMethod = Literal["minmax", "entropy", "percentile"]
 Scenario = Literal["single-stream"]
 RunFormat = Literal["table", "markdown", "csv", "json"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +13,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from rtbench import artifacts
 from rtbench.errors import RuntimeUnavailable
 from rtbench.measure.fidelity import within_rounding
 from rtbench.records.model import Artifact, Model
@@ -119,7 +122,9 @@ def _open_files() -> int:
 def _check_damaged(module: RuntimeModule, artifact: Artifact, model: Model, device: str) -> None:
     path = Path(artifact.path)
     damaged = path.with_name(f"damaged-{path.name}")
-    damaged.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    (shutil.copytree if path.is_dir() else shutil.copyfile)(path, damaged)
+    largest = max(artifacts.parts(damaged), key=lambda part: part.stat().st_size)
+    os.truncate(largest, largest.stat().st_size // 2)
     try:
         module.open_session(artifact.model_copy(update={"path": str(damaged)}), model, device, 1, True)
     except RuntimeUnavailable as error:
@@ -129,5 +134,5 @@ def _check_damaged(module: RuntimeModule, artifact: Artifact, model: Model, devi
     except Exception:  # noqa: BLE001 - whatever the library raises; it is the row's failure
         return
     finally:
-        damaged.unlink()
+        shutil.rmtree(damaged) if damaged.is_dir() else damaged.unlink()
     raise AssertionError("a damaged artifact was opened")

@@ -186,3 +186,13 @@ def golden(request: pytest.FixtureRequest):
         assert text == path.read_text(encoding="utf-8")
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def networks(tmp_path_factory) -> Path:
+    """TensorFlow's classifiers, by keras_networks.py."""
+    folder = tmp_path_factory.mktemp("networks")
+    script = Path(__file__).with_name("keras_networks.py")
+    done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True, check=False, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder

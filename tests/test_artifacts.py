@@ -13,6 +13,7 @@ import pytest
 
 from rtbench import artifacts
 from rtbench.errors import UsageError, WorkerFailed
+from rtbench.export.adopt_engine import adopt_engine
 from rtbench.images.preprocessing import RESNET
 from rtbench.records.model import Artifact, EngineBuild, Model, Recipe
 
@@ -98,6 +99,8 @@ def test_what_is_not_left_by_rtbench_stays(tmp_path):
     (tmp_path / ".onnx-int8.json.12.partial").write_text("")
     with artifacts.writing(tmp_path, never):
         assert sorted(each.name for each in tmp_path.iterdir()) == [".making-pictures", ".notes.partial"]
+        (tmp_path / ".making-13-abcdefgh").mkdir()  # of an exporter that is killed meanwhile
+    assert sorted(each.name for each in tmp_path.iterdir()) == [".making-pictures", ".notes.partial"]
 
 
 def test_a_process_that_writes_is_waited_for(tmp_path):
@@ -198,10 +201,10 @@ def built(folder: Path) -> Path:
 def test_nor_of_an_engine_of_its_own(tmp_path):
     path = built(tmp_path)
     edit(tmp_path / "trt-int8.json", size_bytes=1)
-    assert artifacts.adopt_engine(path)[1].size_bytes == len(b"engine")
+    assert adopt_engine(path)[1].size_bytes == len(b"engine")
     edit(tmp_path / "trt-int8.json", precision="fp16")
     with pytest.raises(UsageError, match="not the file that its manifest describes"):
-        artifacts.adopt_engine(path)
+        adopt_engine(path)
 
 
 def test_a_file_that_has_changed_is_told(tmp_path):

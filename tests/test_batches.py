@@ -27,7 +27,7 @@ def exported(tmp_path_factory) -> tuple[Model, CachedImages, dict[str, Artifact]
     )
     calibration = Calibration(source="", method="minmax", images=IMAGES, fingerprint=images.fingerprint)
     artifacts = {
-        "torch/fp32": exporter.export_torch(folder),
+        "torch/fp32": exporter.export_own(folder),
         "ort/fp32": exporter.export_onnx(folder, "fp32", None, None),
         "ort/int8": exporter.export_onnx(folder, "int8", calibration, images.path),
     }

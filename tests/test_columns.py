@@ -188,6 +188,13 @@ def test_a_side_of_a_diff_takes_few_bytes_a_sample(directory: RunDirectory) -> N
     assert changed(directory.path / "run", directory.path / "run")["ort/int8"].latency.change == 0
 
 
+def test_a_row_without_a_last_attempt_has_no_samples(directory: RunDirectory) -> None:
+    """As in a file that says so of a row's only round, when another row's was repeated."""
+    for row, attempt in (("torch/fp32", 7), ("ort/int8", 0)):
+        directory.append_samples(Block(row, 0, attempt, 0, 0, *np.full((2, 3), 5), np.full(3, np.nan), disturbed=""))
+    assert list(read_blocks(directory.path)) == list(read_durations(directory.path)) == ["torch/fp32"]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_durations_are_those_of_the_blocks(directory: RunDirectory, seed: int) -> None:
     generator = np.random.default_rng(seed)

@@ -98,7 +98,7 @@ def export_folder(folder: Path) -> Artifact:
     torch.save(torchvision.models.squeezenet1_1(num_classes=5).state_dict(), folder / "mine.pt")
     exporter = Exporter(lambda *_: None)
     exporter.load(str(folder / "mine.pt"), ExportOptions(), None, 1)
-    return exporter.export_torch(folder / "made")
+    return exporter.export_own(folder / "made")
 
 
 @pytest.mark.parametrize("attack", ["TorchScript that saves", "a pickle"])
@@ -124,7 +124,7 @@ def test_what_rtbench_wrote_needs_consent_again(tmp_path: Path) -> None:
     )
     exporter = Exporter(lambda *_: None)
     exporter.load(str(tmp_path / "mine.pt"), ExportOptions(trust_code=True), None, 1)
-    exporter.export_torch(tmp_path / "made")
+    exporter.export_own(tmp_path / "made")
     with pytest.raises(UsageError, match=CONSENT):
         load_model(str(tmp_path / "made"), ModelOptions())
     assert load_model(str(tmp_path / "made"), ModelOptions(trust_code=True)).record.classes == 3
@@ -135,13 +135,13 @@ def test_the_source_that_a_folder_names_is_not_read(tmp_path: Path) -> None:
     options = ExportOptions(trust_code=True)
     exporter = Exporter(lambda *_: None)
     exporter.load(str(tmp_path / "mine.pt"), options, None, 1)
-    artifact = exporter.export_torch(tmp_path / "made")
+    artifact = exporter.export_own(tmp_path / "made")
     record = json.loads((tmp_path / "made" / "model.json").read_text())
     (tmp_path / "secret").write_text("of the user's")
     (tmp_path / "made" / "model.json").write_text(json.dumps(record | {"source": str(tmp_path / "secret")}))
     again = Exporter(lambda *_: None)
     again.load(str(tmp_path / "made"), options, None, 1)
-    copied = again.export_torch(tmp_path / "elsewhere")
+    copied = again.export_own(tmp_path / "elsewhere")
     assert copied.sha256 == artifact.sha256 == artifacts.file_sha256(tmp_path / "mine.pt")
 
 

@@ -24,6 +24,7 @@ from rtbench.compare.checks import CRASHING
 from rtbench.export import half
 from rtbench.export import onnx as onnx_export
 from rtbench.export.quantize import write_int8
+from rtbench.export.torch import write_fp32
 from rtbench.images import sample
 from rtbench.models.architectures import build
 from rtbench.records.model import Artifact
@@ -254,7 +255,7 @@ def test_weights_past_the_limit_of_one_file_lie_beside_it(monkeypatch, tmp_path)
     module = build("squeezenet1_1", {"num_classes": 1000})
     batch = np.random.default_rng(0).standard_normal((1, 3, 224, 224), dtype=np.float32)
     fp32, fp16, int8 = (tmp_path / f"{name}.onnx" for name in ("fp32", "fp16", "int8"))
-    onnx_export.write_fp32(module, None, (3, 224, 224), fp32)
+    write_fp32(module, None, (3, 224, 224), fp32)
     half.write_fp16(fp32, fp16)
     write_int8(fp32, int8, iter([batch] * 4), 4, "minmax", lambda *_: None)
     with torch.inference_mode():

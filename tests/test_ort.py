@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rtbench.errors import DeviceFailed
-from rtbench.export.onnx import write_fp32
+from rtbench.export.torch import write_fp32
 from rtbench.runtimes import ort, ort_gpu
 
 

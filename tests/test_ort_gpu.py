@@ -16,7 +16,7 @@ from standins import COMPILE, in_place
 
 from rtbench import nvidia
 from rtbench.errors import RuntimeUnavailable
-from rtbench.export.onnx import write_fp32
+from rtbench.export.torch import write_fp32
 from rtbench.records.model import Artifact
 from rtbench.runtimes import ort_gpu
 

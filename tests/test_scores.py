@@ -13,7 +13,7 @@ from rtbench.records.measurement import Accuracy, Comparison, Latency
 from rtbench.records.model import Artifact
 from rtbench.records.run import Baseline, Environment, Gpu, Row, Scores
 from rtbench.scores.baselines import load_baseline, measured_baseline
-from rtbench.scores.normalise import score_rows, torch_row_for
+from rtbench.scores.normalise import reference_for, score_rows
 
 T4 = load_baseline("resnet18-t4")
 OWN = """
@@ -173,7 +173,7 @@ def test_no_speed_up_without_a_measured_torch_fp32_row() -> None:
 def test_with_several_models_speed_up_is_over_the_rows_own_model() -> None:
     a, b = (row("torch/fp32", model=name).model_copy(update={"id": f"{name}/torch/fp32"}) for name in "ab")
     quick_b = row("ort/fp32", model="b", ms=6.0)
-    assert torch_row_for(quick_b, [a, b, quick_b]) is b
+    assert reference_for(quick_b, [a, b, quick_b]) is b
     both = [compared(quick_b, a, 5.0), compared(quick_b, b, 10.0)]
     assert scores(quick_b, a, b, comparisons=both).speedup_vs_torch == 10.0
 
@@ -181,9 +181,9 @@ def test_with_several_models_speed_up_is_over_the_rows_own_model() -> None:
 def test_a_model_without_a_torch_row_is_compared_with_the_runs_only_one() -> None:
     graph = row("ort/fp32", model="graph", ms=6.0)
     a, b = row("torch/fp32", model="a", ms=30.0), row("torch/fp32", model="b", ms=60.0)
-    assert torch_row_for(graph, [graph, a]) is a
-    assert torch_row_for(graph, [graph, a, b]) is None  # either would be a guess
-    assert torch_row_for(graph, [graph]) is None
+    assert reference_for(graph, [graph, a]) is a
+    assert reference_for(graph, [graph, a, b]) is None  # either would be a guess
+    assert reference_for(graph, [graph]) is None
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_baseline_that_names_no_gpu_is_nobodys_hardware() -> None:
     assert not scores(row(device="cuda"), baseline=own, gpu="Tesla T4").on_baseline_hardware
 
 
-def test_the_measured_baseline_is_torch_fp32_of_this_run() -> None:
+def test_the_measured_baseline_is_reference_of_this_run() -> None:
     rows = [
         row("ort/fp32", ms=5.0, size=3 * 2**20, top1=0.8),
         row("torch/fp32", ms=20.0, size=6 * 2**20, top1=0.75),

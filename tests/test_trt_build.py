@@ -16,10 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 from rtbench import artifacts
 from rtbench.errors import ExportFailed, RuntimeUnavailable, UsageError
 from rtbench.export import half, tensorrt_library
-from rtbench.export import onnx as onnx_export
 from rtbench.export.quantize import write_int8_trt
 from rtbench.export.recipes import choose_recipes, load_recipe
 from rtbench.export.tensorrt import EngineBuilder
+from rtbench.export.torch import write_fp32
 from rtbench.images import sample
 from rtbench.images.cache import cache_images
 from rtbench.images.datasets import read_labelled
@@ -53,7 +53,7 @@ def engine(path: Path, precision: str, recipe: Recipe | None = None, gpu: Gpu | 
 
 def export(network: torch.nn.Module, folder: Path, images: np.ndarray) -> None:
     fp32 = folder / "fp32.onnx"
-    onnx_export.write_fp32(network.eval(), None, images.shape[1:], fp32)
+    write_fp32(network.eval(), None, images.shape[1:], fp32)
     half.write_fp16(fp32, folder / "onnx-fp16.onnx")
     singles = (images[index : index + 1] for index in range(len(images)))
     write_int8_trt(fp32, folder / "onnx-int8-trt.onnx", singles, len(images), "minmax", (), quiet)
@@ -214,7 +214,7 @@ def test_layers_that_overflow_half_precision_stay_in_fp32(tmp_path):
         network[2].weight /= 3e6
     images = np.random.default_rng(0).standard_normal((6, 3, 8, 8), dtype=np.float32)
     fp32, fp16 = tmp_path / "fp32.onnx", tmp_path / "fp16.onnx"
-    onnx_export.write_fp32(network, None, (3, 8, 8), fp32)
+    write_fp32(network, None, (3, 8, 8), fp32)
     singles = (images[index : index + 1] for index in range(len(images)))
     wide = half.find_wide(fp32, singles, len(images), quiet)
     expected = network(torch.from_numpy(images)).detach().numpy()

@@ -311,11 +311,11 @@ def test_doctor_says_what_is_missing_and_what_is_there(rtbench, driver, monkeypa
 def test_batches_of_every_size_in_the_profile(driver, engines, tmp_path):
     code = f"""
 import numpy as np, json
-from rtbench import artifacts
 from pathlib import Path
+from rtbench.export.adopt_engine import adopt_engine
 from rtbench.runtimes.trt import open_session
 import onnxruntime
-_, engine = artifacts.adopt_engine(Path({str(engines / "trt-fp16.engine")!r}))
+_, engine = adopt_engine(Path({str(engines / "trt-fp16.engine")!r}))
 session = open_session(engine, None, "cuda", 1, False)
 options = onnxruntime.SessionOptions()
 options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

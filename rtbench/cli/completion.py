@@ -21,7 +21,7 @@ def _runtimes() -> Iterable[str]:
 def _formats() -> Iterable[str]:
     from rtbench.export.known import exporters
 
-    return ["onnx", "trt", *exporters()]
+    return ["onnx", "trt", "tflite", *exporters()]
 
 
 def _architectures() -> Iterable[str]:

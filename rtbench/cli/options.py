@@ -17,7 +17,7 @@ from rtbench.options import OTHER_NAMES, Options, Share, flag
 from rtbench.terms import FormatName, Precision, Size, Triple
 
 PRECISIONS = get_args(Precision)
-FORMATS: dict[str, str] = {"onnx": "onnx", "trt": "engine"}
+FORMATS: dict[str, str] = {"onnx": "onnx", "trt": "engine", "tflite": "tflite"}
 
 _OTHER_FLAGS = {flag(other)[2:]: flag(name)[2:] for other, name in OTHER_NAMES.items()}
 OTHER_FLAGS = {"token_normalize_func": lambda name: _OTHER_FLAGS.get(name, name)}

@@ -9,9 +9,16 @@ import typer
 
 from rtbench.cli.options import option, takes
 from rtbench.cli.output import complain, progress_bar, say
+from rtbench.models.tensorflow import is_tensorflow
 from rtbench.options import ScoreOptions
 
-RUNTIMES = {".onnx": "ort", ".engine": "trt", ".plan": "trt", ".fake": "fake"}
+RUNTIMES = {
+    ".onnx": "ort",
+    ".engine": "trt",
+    ".plan": "trt",
+    ".fake": "fake",
+    ".tflite": "litert",
+}
 """What runs a file that PyTorch does not."""
 
 
@@ -31,9 +38,9 @@ def score(
     from rtbench import api
     from rtbench.report.cells import NOTHING, cells
 
-    runtime = RUNTIMES.get(Path(file).suffix, "torch")
+    runtime = "tf" if is_tensorflow(file) else RUNTIMES.get(Path(file).suffix, "torch")
     place = out or api.default_run_path(file)
-    said = vars(options) | ({"precisions": ("fp32",)} if runtime == "torch" else {})
+    said = vars(options) | ({"precisions": ("fp32",)} if runtime in ("torch", "tf") else {})
     with progress_bar() as progress:
         run = api.compare(file, out=place, runtimes=(runtime,), progress=progress, **said)
     row = run.rows[0]

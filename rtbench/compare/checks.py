@@ -21,7 +21,7 @@ graphs of vision transformers."""
 
 def checked(artifact: Artifact, prepared: Prepared, place: Place, progress: Progress) -> Artifact:
     """The artifact with its check, run now unless it has passed before."""
-    other = artifact.format in exporters()
+    other = artifact.format == "tflite" or artifact.format in exporters()
     if not (artifact.format in ("onnx", "onnx_trt") or other) or prepared.reference is None:
         return artifact
     if artifact.check and artifact.check.status == "ok":
@@ -62,7 +62,7 @@ def _check(artifact: Artifact, prepared: Prepared, place: Place, progress: Progr
 
 
 def _check_other(artifact: Artifact, prepared: Prepared, place: Place, progress: Progress) -> Artifact:
-    """Compare another package's artifact with the model, on the first runtime that takes it."""
+    """Compare what ONNX Runtime does not run with the model, on the first runtime that takes it."""
     runtime = next((each for each in runtimes().values() if artifact.format in each.formats), None)
     if runtime is None:
         return artifact

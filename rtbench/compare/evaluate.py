@@ -18,7 +18,7 @@ from rtbench.records.model import Model
 from rtbench.runs.directory import RunDirectory
 from rtbench.scores.doubt import label_doubt
 
-FREE_BATCH = frozenset({"state_dict", "onnx", "fake"})
+FREE_BATCH = frozenset({"state_dict", "saved_model", "onnx", "fake"})
 """Formats known to take any batch where their artifact says so; the others are given single images."""
 
 

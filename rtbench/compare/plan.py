@@ -15,6 +15,7 @@ from rtbench.export.known import OWN, exporters
 from rtbench.export.tensorrt_library import caution
 from rtbench.measure.accuracy import Predictions
 from rtbench.measure.rounds import Block
+from rtbench.models.tensorflow import is_tensorflow
 from rtbench.options import CompareOptions
 from rtbench.records.measurement import Startup
 from rtbench.records.model import Artifact
@@ -25,6 +26,7 @@ from rtbench.worker import Worker
 
 DEFAULT_RUNTIMES = ("torch", "ort")
 GPU_RUNTIMES = ("torch", "ort", "trt")
+TENSORFLOW_RUNTIMES = ("tf", "litert", "ort")
 
 
 @dataclass(frozen=True)
@@ -123,23 +125,33 @@ def require_some_row(choices: Sequence[RuntimeChoice], precisions: Sequence[Prec
         names = ", ".join(choice.written for choice in choices)
         raise UsageError(
             f"{names} cannot run {', '.join(precisions)}",
-            "torch runs models in fp32; add it to --precisions, or add ort",
+            "torch and tf run models in fp32; add it to --precisions, or add ort",
         )
 
 
-def prepare_all(plan: Plan, choices: Sequence[RuntimeChoice], progress: Progress) -> list[Prepared]:
-    options = plan.options
-    formats = [
-        kind
-        for kind in (*OWN, *exporters())
-        if any(choice.takes(kind, each) for choice in choices for each in choice.precisions(options.precisions))
-    ]
-    torch = any(choice.is_reference and "fp32" in choice.precisions(options.precisions) for choice in choices)
+def prepare_all(plan: Plan, choices: Sequence[RuntimeChoice], progress: Progress, *, gpu: bool) -> list[Prepared]:
     everything: list[Prepared] = []
     for source in plan.sources:
-        prepared = prepare(source, options, plan.place, progress, formats=formats, data=options, evaluate_own=not torch)
-        everything.append(_named_apart(prepared, everything))
+        own = choices or [choose(name, gpu=gpu) for name in _usual(source, gpu=gpu)]
+        everything.append(_named_apart(_prepare(plan, source, own, progress), everything))
     return everything
+
+
+def _prepare(plan: Plan, source: str, choices: Sequence[RuntimeChoice], progress: Progress) -> Prepared:
+    options = plan.options
+    asked = [(choice, choice.precisions(options.precisions)) for choice in choices]
+    formats = [
+        kind for kind in (*OWN, *exporters()) if any(each.takes(kind, one) for each, some in asked for one in some)
+    ]
+    own_rows = {each.runtime.name for each, some in asked if each.is_reference and "fp32" in some}
+    return prepare(source, options, plan.place, progress, formats=formats, data=options, own_rows=own_rows)
+
+
+def _usual(source: str, *, gpu: bool) -> tuple[str, ...]:
+    """The runtimes of a model for which none is named."""
+    if is_tensorflow(source):
+        return TENSORFLOW_RUNTIMES
+    return GPU_RUNTIMES if gpu else DEFAULT_RUNTIMES
 
 
 def _named_apart(prepared: Prepared, others: Sequence[Prepared]) -> Prepared:
@@ -179,14 +191,10 @@ def plan_rows(
     return rows
 
 
-def default_choices(*, gpu: bool) -> list[RuntimeChoice]:
-    return [choose(name, gpu=gpu) for name in (GPU_RUNTIMES if gpu else DEFAULT_RUNTIMES)]
-
-
 def _choices_for(prepared: Prepared, *, gpu: bool) -> list[RuntimeChoice]:
-    """The default runtimes, or for a file that only one kind of runtime runs, that one."""
-    only = {"fake": "fake", "engine": "trt"}.get(prepared.artifacts[0].format)
-    return [choose(only, gpu=gpu)] if only else default_choices(gpu=gpu)
+    """The usual runtimes, or for a file that only one kind of runtime runs, that one."""
+    only = {"fake": "fake", "engine": "trt", "tflite": "litert"}.get(prepared.artifacts[0].format)
+    return [choose(name, gpu=gpu) for name in ([only] if only else _usual(prepared.model.source, gpu=gpu))]
 
 
 def _precisions(prepared: Prepared, asked: Sequence[Precision]) -> Sequence[Precision]:

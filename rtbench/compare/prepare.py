@@ -15,8 +15,9 @@ from rtbench.compare.exporting import Exporting, build_worker
 from rtbench.compare.held import hold
 from rtbench.compare.prepared import Place, Prepared, Progress
 from rtbench.compare.readings import choose_reading
+from rtbench.compare.wanted import require_ours, wanted
 from rtbench.errors import ExportFailed, RuntimeUnavailable, UsageError, WorkerFailed
-from rtbench.export.known import OWN, exporters
+from rtbench.export.known import OWN
 from rtbench.export.recipes import choose_recipes
 from rtbench.export.tensorrt import SOURCES
 from rtbench.export.tensorrt_library import choose_builder
@@ -30,6 +31,7 @@ from rtbench.measure.environment import available_cores
 from rtbench.nvidia import find_gpu
 from rtbench.options import ArtifactOptions, DataOptions, PrepareOptions
 from rtbench.records.model import Calibration, Model, Recipe, RecipeCalibration
+from rtbench.runtimes.known import OWN_RUNTIME
 from rtbench.terms import Format, Precision
 
 FIDELITY_IMAGES = 384
@@ -45,19 +47,19 @@ def prepare(
     *,
     formats: Collection[Format],
     data: DataOptions,
-    evaluate_own: bool = False,
+    own_rows: Collection[str] = (),
     export_only: bool = False,
 ) -> Prepared:
     """Load a model in a process of its own, export it to `formats`, check each artifact.
 
-    `formats`: those of `export.known`. `evaluate_own`: have the model itself answer the labelled images, since no row
-    does; a file that is an artifact already has no such row either. An artifact that cannot be made ends in `failures`,
-    one that this machine cannot make in `unavailable`; one that computes something else keeps its verdict
-    in `check`. Raises UsageError for bad input, before anything is written.
+    `formats`: those of `export.known`. `own_rows`: the runtimes of which a row answers for the model itself where it is
+    of their framework; where none is, and for a file that is an artifact, the model answers the labelled images. An
+    artifact that cannot be made ends in `failures`, one that this machine cannot make in `unavailable`; one that
+    computes something else keeps its verdict in `check`. Raises UsageError for bad input, before anything is written.
     """
     recipes = _recipes(options) if "engine" in formats else []
     if place.folder:
-        _require_ours(place.folder, formats, options, recipes)
+        require_ours(place.folder, formats, options, recipes)
     _require_images(options.calibration, data)
     with ExitStack() as alone, Exporting(source, options, data.reference, place, progress) as exporter:
         model, direct = exporter.load()
@@ -66,29 +68,26 @@ def prepare(
         cached = cache(image_set, model, place, progress)
         nothing_else = not formats and direct is None and set(options.precisions) <= {"fp32", "bf16"}
         few = nothing_else or len(image_set.labelled) >= FIDELITY_IMAGES
-        judged = CHECK_IMAGES if few else FIDELITY_IMAGES
-        indices = [cached.readable[position] for position in spread_indices(len(cached.readable), judged)]
+        judged = spread_indices(len(cached.readable), CHECK_IMAGES if few else FIDELITY_IMAGES)
+        indices = [cached.readable[position] for position in judged]
         outputs = exporter.call("reference", cached.path, indices, model.preprocessing)
         folder = place.folder or artifacts.artifact_folder(place.engines, model)
-        evaluated = direct is not None or evaluate_own or model.precision != "fp32"
+        evaluated = direct is not None or OWN_RUNTIME[model.framework] not in own_rows or model.precision != "fp32"
         own = _own_answers(exporter, image_set, cached, model) if evaluated else None
         prepared = Prepared(model, folder, image_set, cached, indices, outputs, [], own=own)
         if direct and export_only:
-            raise UsageError(f"{source} is an artifact already", "export the PyTorch model, or compare this file")
+            raise UsageError(f"{source} is an artifact already", "export what it was made of, or compare this file")
         if direct:
             prepared.artifacts.append(direct)
             return prepared
         alone.enter_context(artifacts.writing(folder, lambda: progress(f"wait until {folder} is written", 0, 1)))
-        _require_ours(folder, formats, options, recipes)
+        require_ours(folder, formats, options, recipes)
         buildable = _buildable(recipes, prepared)
-        _export(
-            exporter,
-            prepared,
-            formats,
-            options,
-            buildable,
-            lambda recipe: _calibrate_with(options, recipe, data.data, prepared, place, progress),
-        )
+
+        def calibrate(recipe: Recipe | None) -> tuple[Calibration, Path]:
+            return _calibrate_with(options, recipe, data.data, prepared, place, progress)
+
+        _export(exporter, prepared, formats, options, buildable, calibrate)
         exporter.close()
         prepared.artifacts[:] = [checked(artifact, prepared, place, progress) for artifact in prepared.artifacts]
         for recipe in buildable:
@@ -109,22 +108,6 @@ def _require_images(calibration: Path | None, data: DataOptions) -> None:
         raise UsageError("labels are given, but no images", "name these with --data")
 
 
-def _require_ours(
-    folder: Path, formats: Collection[Format], options: ArtifactOptions, recipes: Sequence[Recipe]
-) -> None:
-    """UsageError where something that rtbench has not made is in the way of what it is to write."""
-    artifacts.require_own_model(folder)
-    kinds: list[tuple[Format, Precision]] = [("state_dict", "fp32"), ("pt2", "fp32"), ("pt2", "int8")]
-    kinds += _onnx_wanted(formats, options.precisions, recipes)
-    paths = [artifacts.artifact_path(folder, kind, precision) for kind, precision in kinds]
-    for name, precision in _others_wanted(formats, options.precisions):
-        paths.append(artifacts.artifact_path(folder, name, precision, suffix=exporters()[name].suffix))
-    for recipe in recipes:
-        for number in range(1, options.build_repeats + 1):
-            paths.append(artifacts.artifact_path(folder, "engine", recipe.precision, number))
-    artifacts.require_ours(paths)
-
-
 def _export(
     exporter: Exporting,
     prepared: Prepared,
@@ -134,12 +117,13 @@ def _export(
     calibrate: Callable[[Recipe | None], tuple[Calibration, Path]],
 ) -> None:
     """Write the model as it is, every ONNX that is wanted, and what other packages' exporters make."""
-    prepared.artifacts.append(exporter.call("export_torch", prepared.folder))
-    wanted: list[tuple[Format, Precision]] = _onnx_wanted(formats, options.precisions, recipes)
-    for kind, precision in [*wanted, *_others_wanted(formats, options.precisions)]:
+    prepared.artifacts.append(exporter.call("export_own", prepared.folder))
+    for kind, precision in wanted(formats, options.precisions, recipes):
         recipe = next((each for each in recipes if (kind, precision) == SOURCES[each.precision]), None)
         try:
-            if kind in OWN:
+            if kind == "tflite":
+                made = exporter.call("export_tflite", prepared.folder, precision, *calibrate(None))
+            elif kind in OWN:
                 calibrating = calibrate(recipe) if precision != "fp32" else (None, None)
                 made = exporter.call("export_onnx", prepared.folder, precision, *calibrating, kind)
             else:
@@ -150,11 +134,6 @@ def _export(
             prepared.unavailable[kind, precision] = str(error)
         else:
             prepared.artifacts.append(made)
-
-
-def _others_wanted(formats: Collection[Format], precisions: Sequence[Precision]) -> list[tuple[Format, Precision]]:
-    found = [exporter for name, exporter in exporters().items() if name in formats]
-    return [(each.name, precision) for each in found for precision in precisions if precision in each.precisions]
 
 
 def _recipes(options: ArtifactOptions) -> list[Recipe]:
@@ -175,20 +154,6 @@ def _buildable(recipes: Sequence[Recipe], prepared: Prepared) -> list[Recipe]:
         else:
             buildable.append(recipe)
     return buildable
-
-
-def _onnx_wanted(
-    formats: Collection[Format], precisions: Sequence[Precision], recipes: Sequence[Recipe]
-) -> list[tuple[Format, Precision]]:
-    """Every ONNX to write: those asked for and those that engines are built from, each once."""
-    wanted: list[tuple[Format, Precision]] = []
-    if "onnx" in formats:
-        made: list[Precision] = ["fp32" if each == "bf16" else each for each in precisions]
-        wanted += [("onnx", precision) for precision in dict.fromkeys(made)]
-    if "onnx_trt" in formats and "int8" in precisions:
-        wanted.append(("onnx_trt", "int8"))
-    wanted += [SOURCES[recipe.precision] for recipe in recipes]
-    return list(dict.fromkeys(wanted))
 
 
 def _build_engines(recipe: Recipe, repeats: int, prepared: Prepared, place: Place, progress: Progress) -> None:

@@ -9,7 +9,7 @@ from rtbench.compare.against import PREFIX, Earlier, compare_with, hold_artifact
 from rtbench.compare.checks import CHECK_IMAGES
 from rtbench.compare.evaluate import predict_row, score_accuracy
 from rtbench.compare.opening import Opening
-from rtbench.compare.plan import Plan, PlannedRow, default_choices, plan_rows, prepare_all, require_some_row
+from rtbench.compare.plan import Plan, PlannedRow, plan_rows, prepare_all, require_some_row
 from rtbench.compare.prepare import FIDELITY_IMAGES
 from rtbench.compare.prepared import Prepared, Progress
 from rtbench.compare.resume import INTERRUPTED, take_blocks, take_up
@@ -26,8 +26,8 @@ from rtbench.records.run import Dataset, Row, Run
 from rtbench.runs.directory import RunDirectory
 from rtbench.runtimes import PROVEN, UNPROVEN
 from rtbench.runtimes.known import choose
-from rtbench.scores.baselines import MEASURED, is_torch_fp32, load_baseline, measured_baseline
-from rtbench.scores.normalise import best_torch_for, score_rows, torch_row_for
+from rtbench.scores.baselines import MEASURED, is_reference, load_baseline, measured_baseline
+from rtbench.scores.normalise import best_torch_for, reference_for, score_rows
 from rtbench.scores.recommendation import recommend
 
 
@@ -42,13 +42,15 @@ def compare(plan: Plan, directory: RunDirectory, progress: Progress) -> Run:
     choices = [choose(name, gpu=gpu) for name in dict.fromkeys(plan.options.runtimes or ())]
     require_some_row(choices, plan.options.precisions)
     earlier = hold_artifacts(plan.options.against, directory) if plan.options.against else None
-    everything = prepare_all(plan, choices or default_choices(gpu=gpu), progress)
+    everything = prepare_all(plan, choices, progress, gpu=gpu)
     rows = plan_rows(everything, choices, plan.options.precisions, gpu=gpu)
     before = plan_earlier(earlier, rows, plan, progress) if earlier else []
     if plan.options.keep_artifacts:
         keep_artifacts(rows, directory)
-    if plan.options.baseline == MEASURED and not any(is_torch_fp32(row.record) for row in rows):
-        raise UsageError("there is no torch/fp32 row to be the measured baseline", "add torch to --runtimes")
+    if plan.options.baseline == MEASURED and not any(is_reference(row.record) for row in rows):
+        raise UsageError(
+            "there is no torch/fp32 or tf/fp32 row to be the measured baseline", "add torch or tf to --runtimes"
+        )
     run = Run(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=list(plan.command),
@@ -191,7 +193,7 @@ class _Measuring:
     def _check(self, row: PlannedRow) -> None:
         """The model's own row on few images: it computes what it was loaded from."""
         prepared = row.prepared
-        indices, reference = prepared.to_judge_by(CHECK_IMAGES if is_torch_fp32(row.record) else FIDELITY_IMAGES)
+        indices, reference = prepared.to_judge_by(CHECK_IMAGES if is_reference(row.record) else FIDELITY_IMAGES)
         outputs = row.running.call("logits", indices, on_progress=self._report(f"check {row.id}"))
         require_outputs(outputs, len(indices), prepared.model.classes)
         if reference is not None:
@@ -228,7 +230,7 @@ class _Measuring:
         timed = [(row.id, row.record.latency) for row in self._live()]
         if timed != self._compared_of:
             self._comparisons = compare_latencies(
-                self._rows, lambda row: (torch_row_for(row, records), best_torch_for(row, records))
+                self._rows, lambda row: (reference_for(row, records), best_torch_for(row, records))
             )
             self._compared_of = timed
         return self._comparisons

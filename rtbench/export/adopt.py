@@ -14,9 +14,10 @@ import onnxruntime
 
 from rtbench import artifacts
 from rtbench.errors import UsageError
-from rtbench.images.preprocessing import RESNET, for_channels, overridden
+from rtbench.images.graph_input import CHANNELS, channels_last
+from rtbench.images.preprocessing import RESNET, for_channels, overridden, pixels_alone, sized
 from rtbench.models import require_classes
-from rtbench.onnx_file import CHANNELS, INPUT_TYPES, channels_last, require_external_files
+from rtbench.onnx_file import INPUT_TYPES, require_external_files
 from rtbench.options import ModelOptions
 from rtbench.records.model import Artifact, Model, Preprocessing, safe_name
 from rtbench.terms import Precision
@@ -29,8 +30,6 @@ NOT_SAID = re.compile(
     r"| ?(?:failed:)?\S*onnxruntime_src\S* (?:.*?\) )?"
 )
 """Of ONNX Runtime's errors: its numbers, and where in its source they come from."""
-PIXELS = (1 / 255, 1 / 255, 1 / 255)
-"""The standard deviation, of a mean of 0, that gives a network the values from 0 to 255."""
 
 
 def adopt_onnx(path: Path, options: ModelOptions, recipe: Preprocessing | None) -> tuple[Model, Artifact]:
@@ -45,9 +44,9 @@ def adopt_onnx(path: Path, options: ModelOptions, recipe: Preprocessing | None) 
     source = _image_input(path, session)
     batch, channels, height, width = _input_shape(path, source)
     output, classes, choices = _output(path, session, options.output)
-    recipe = for_channels(overridden(recipe or _recipe_for(height, width), options), channels or 3)
+    recipe = for_channels(overridden(recipe or sized(RESNET, height, width), options), channels or 3)
     if source.type == "tensor(uint8)":
-        recipe = _of_pixels(path, recipe, options)
+        recipe = pixels_alone(path, recipe, options)
         choices = [*choices, "it takes pixels from 0 to 255 and normalises them itself"]
     own = height or recipe.height_width[0], width or recipe.height_width[1]
     if own != recipe.height_width:
@@ -169,20 +168,6 @@ def _output(path: Path, session: onnxruntime.InferenceSession, wanted: str | Non
     others = [each for each in outputs if each != name]
     said = f"its output {name} was taken; --output chooses {' or '.join(others)}"
     return name, shape[1], [said] if others and wanted is None else []
-
-
-def _of_pixels(path: Path, recipe: Preprocessing, options: ModelOptions) -> Preprocessing:
-    if options.mean or options.std:
-        raise UsageError(f"{path} takes uint8 pixels and normalises them itself", "leave out --mean and --std")
-    return recipe.model_copy(update={"mean": (0.0, 0.0, 0.0), "std": PIXELS})
-
-
-def _recipe_for(height: int | None, width: int | None) -> Preprocessing:
-    usual = RESNET.height_width[0]
-    height, width = height or width or usual, width or height or usual
-    resize = round(min(height, width) * RESNET.resize / usual)
-    size = height if height == width else (height, width)
-    return RESNET.model_copy(update={"input_size": size, "resize": resize})
 
 
 def _precision(graph: onnx.ModelProto) -> Precision:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtbench import artifacts
-from rtbench.errors import ExportFailed, UsageError, reading
+from rtbench.errors import ExportFailed, RuntimeUnavailable, UsageError, reading
 from rtbench.export.calibrating import Calibrating
 from rtbench.export.known import exporters, load_exporter
+from rtbench.export.opening import Logits, open_source
 from rtbench.images import preprocessing
-from rtbench.models import fake_model
-from rtbench.options import ModelOptions, PrepareOptions, require_path
+from rtbench.options import PrepareOptions, require_path
 from rtbench.records.model import Artifact, Calibration, Model, Preprocessing
-from rtbench.terms import Format, Precision
+from rtbench.terms import Format, Framework, Precision
 
 if TYPE_CHECKING:
     from rtbench.models.loaded import LoadedModel
+    from rtbench.models.tensorflow.load import LoadedTensorFlow
 
 Report = Callable[[str, int, int], None]
+PACKAGES: dict[Framework, tuple[str, ...]] = {"torch": ("torch",), "tensorflow": ("tensorflow-cpu", "tensorflow")}
 
 OVERFLOW_IMAGES = 32
 
@@ -33,59 +35,33 @@ class Exporter:
 
     def __init__(self, report: Report) -> None:
         self._report = report
-        self._model: LoadedModel | None = None
+        self._model: LoadedModel | LoadedTensorFlow | None = None
         self._full_range = False
         self._given: Path | None = None
         self._wide_tensors: dict[tuple[str, str], list[str]] = {}
-        self._logits: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
+        self._logits: Logits | None = None
 
     @reading()
     def load(
         self, source: str, options: PrepareOptions, reference: str | None, threads: int
     ) -> tuple[Model, Artifact | None]:
-        """The model's record and, where the file is itself an artifact (.onnx, .engine), that artifact."""
+        """The model's record and, where the file is itself an artifact (.onnx, .tflite, .engine), that artifact."""
         for each in (source, options.weights or "", reference or ""):
             require_path(Path(each))
         self._full_range = options.full_range
         self._given = Path(source) if Path(source).is_file() else options.weights
-        suffix = Path(source).suffix
-        if suffix == ".fake":
-            script = fake_model.read_script(Path(source))
-            self._logits = script.logits
-            return fake_model.adopt(Path(source), script, options)
-        if suffix in (".engine", ".plan") and reference is None:
-            return artifacts.adopt_engine(Path(source))
-        if suffix in (".engine", ".plan"):
-            self._recipe_of(str(reference), options, threads)
-            return artifacts.adopt_engine(Path(source))
-        if suffix == ".onnx":
-            from rtbench.export.adopt import adopt_onnx
-
-            return adopt_onnx(Path(source), options, self._recipe_of(reference, options, threads))
-        self._model = self._load_torch(source, options, threads)
-        return self._model.record, None
-
-    def _recipe_of(self, reference: str | None, options: ModelOptions, threads: int) -> Preprocessing | None:
-        record = self._load_torch(reference, options, threads).record if reference else None
-        if record and record.undecided:
-            raise UsageError(record.undecided, "say which with --arch")
-        return record.preprocessing if record else None
-
-    def _load_torch(self, source: str, options: ModelOptions, threads: int) -> LoadedModel:
-        import torch
-
-        from rtbench.models.load import load_model
-
-        torch.set_num_threads(threads)
         self._report(f"load {source}", 0, 1)
-        model = load_model(source, options)
-        self._logits = model.logits
-        return model
+        try:
+            opened = open_source(source, options, reference, threads)
+        except RuntimeUnavailable as error:  # what reads it is not installed
+            raise UsageError(error.message, error.remedy) from error
+        self._model, self._logits = opened.model, opened.logits
+        return opened.record, opened.artifact
 
-    def export_torch(self, folder: Path) -> Artifact:
-        """The model as PyTorch saves it, kept where it is there and current, and `model.json` next to it."""
+    def export_own(self, folder: Path) -> Artifact:
+        """The model as its framework saves it, kept where it is there and current, and `model.json` next to it."""
         assert self._model is not None
-        artifact = self._torch_artifact(folder)
+        artifact = self._own_artifact(folder)
         artifacts.save_model(folder, self._model.record)
         return artifact
 
@@ -112,6 +88,31 @@ class Exporter:
             return self._onnx_int8_trt(folder, fp32, images)
         return self._onnx_int8(folder, fp32, images)
 
+    def export_tflite(
+        self, folder: Path, precision: Precision, calibration: Calibration, calibration_images: Path
+    ) -> Artifact:
+        """One TFLite artifact, kept where it is there and current."""
+        if self._record.framework != "tensorflow":
+            raise RuntimeUnavailable("rtbench converts TensorFlow's models to TFLite, not PyTorch's")
+        model = cast("LoadedTensorFlow", self._model)
+        from rtbench.export.tensorflow import write_tflite
+
+        images = Calibrating(calibration, calibration_images, self._record.preprocessing)
+        tools = artifacts.tool_versions(*PACKAGES["tensorflow"])
+        whole = precision == "int8"
+        made_from = _identity(model.record) | {"input": str(self._record.preprocessing.input_shape)} | tools
+        made_from |= images.made_from if whole else {}
+
+        def write(path: Path) -> dict[str, Any]:
+            progress = self._counting(f"export tflite/{precision}{': calibrate' if whole else ''}")
+            write_tflite(model, precision, path, images.inputs(), lambda done: progress(done, images.count))
+            return {"dynamic_batch": False}
+
+        path = artifacts.artifact_path(folder, "tflite", precision)
+        kept = calibration if whole else None
+        current = artifacts.reusable(path, "tflite", precision, made_from)
+        return current or artifacts.make(path, "tflite", precision, made_from, tools, write, kept)
+
     def export_other(
         self, folder: Path, kind: Format, precision: Precision, calibration: Calibration, calibration_images: Path
     ) -> Artifact:
@@ -122,10 +123,12 @@ class Exporter:
         made_from = ({"onnx/fp32": fp32.sha256} if fp32 else _identity(self._record)) | images.made_from | tools
         path = artifacts.artifact_path(folder, kind, precision, suffix=exporter.suffix)
 
+        if fp32 is None and self._record.framework != "torch":
+            raise RuntimeUnavailable(f"{kind} is made of PyTorch's models alone")
+
         def write(target: Path) -> Mapping[str, Any]:
-            assert self._model is not None
             self._report(f"export {kind}/{precision}", 0, 1)
-            source = fp32.path if fp32 else self._model.module
+            source = fp32.path if fp32 else cast("LoadedModel", self._model).module
             return load_exporter(kind).export(source, self._record, precision, images.inputs(), target)
 
         current = artifacts.reusable(path, kind, precision, made_from)
@@ -148,50 +151,41 @@ class Exporter:
         assert self._model is not None
         return self._model.record
 
-    def _torch_artifact(self, folder: Path) -> Artifact:
-        import torch
-
+    def _own_artifact(self, folder: Path) -> Artifact:
         model = self._model
         assert model is not None
-        precision = model.record.precision
-        path = artifacts.artifact_path(folder, model.kind, precision)
-        tools = artifacts.tool_versions("torch")
+        path = artifacts.artifact_path(folder, model.kind, model.record.precision)
+        tools = artifacts.tool_versions(*PACKAGES[model.record.framework])
         made_from = {**_identity(model.record), "format": model.kind}
 
         def write(target: Path) -> dict[str, Any]:
-            if model.kind == "state_dict":
-                assert isinstance(model.module, torch.nn.Module)
-                torch.save(model.module.state_dict(), target)
-            elif model.file is None:
-                assert model.program is not None
-                torch.export.save(model.program, target)
-            else:
-                shutil.copyfile(model.file, target)
+            model.save(target)
             return {}
 
-        artifact = artifacts.reusable(path, model.kind, precision, made_from)
-        artifact = artifact or artifacts.make(path, model.kind, precision, made_from, tools, write)
-        given = self._given if model.kind == "state_dict" else None
-        own = path.stat().st_size
-        sizes = {"size_bytes": given.stat().st_size, "serialised_bytes": own} if given else {"serialised_bytes": None}
-        artifact = artifact.model_copy(update=sizes)
+        artifact = artifacts.reusable(path, model.kind, model.record.precision, made_from)
+        artifact = artifact or artifacts.make(path, model.kind, model.record.precision, made_from, tools, write)
+        more: dict[str, Any] = {"serialised_bytes": None}
+        if model.record.framework == "tensorflow":
+            more["output"] = cast("LoadedTensorFlow", model).output
+        elif self._given and model.kind == "state_dict":
+            more = {"size_bytes": self._given.stat().st_size, "serialised_bytes": path.stat().st_size}
+        artifact = artifact.model_copy(update=more)
         artifacts.save_manifest(artifact)
         return artifact
 
     def _onnx_fp32(self, folder: Path) -> Artifact:
-        from rtbench.export import onnx as onnx_export
-
         model = self._model
         assert model is not None
         if model.record.precision != "fp32":
             raise ExportFailed("PyTorch has quantised this model and cannot export it", "export it before quantising")
         shape = model.record.preprocessing.input_shape
-        tools = artifacts.tool_versions("torch", "onnxscript", "onnx")
-        made_from = _identity(model.record) | {"input": str(shape), "opset": str(onnx_export.OPSET)} | tools
+        module = import_module(f"rtbench.export.{model.record.framework}")
+        tools = artifacts.tool_versions(*PACKAGES[model.record.framework], *module.PACKAGES)
+        made_from = _identity(model.record) | {"input": str(shape), "opset": str(module.OPSET)} | tools
 
         def write(path: Path) -> list[str]:
             self._report("export onnx/fp32", 0, 1)
-            onnx_export.write_fp32(model.module, model.program, shape, path)
+            module.write_onnx(model, shape, path)
             return []
 
         return self._onnx(folder, "onnx", "fp32", made_from, tools, write)

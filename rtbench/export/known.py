@@ -17,7 +17,7 @@ from rtbench.records.model import Model
 from rtbench.terms import Format, Precision
 
 GROUP = "rtbench.exporters"
-OWN: tuple[Format, ...] = ("onnx", "onnx_trt", "engine")
+OWN: tuple[Format, ...] = ("onnx", "onnx_trt", "tflite", "engine")
 """The formats that rtbench itself exports to."""
 
 
@@ -61,7 +61,7 @@ def require_format(name: Format) -> None:
     broken = plugins.installed(GROUP, Exporter)[1]
     if name in broken:
         raise UsageError(f"the exporter {name} is broken: {broken[name]}", "install its package again")
-    raise UsageError(f"there is no format {name!r}", f"there are {', '.join(['onnx', 'trt', *exporters()])}")
+    raise UsageError(f"there is no format {name!r}", f"there are {', '.join(['onnx', 'trt', 'tflite', *exporters()])}")
 
 
 def load_exporter(name: Format) -> ExporterModule:

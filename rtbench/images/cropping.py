@@ -30,7 +30,8 @@ class Geometry(NamedTuple):
 
     @classmethod
     def of(cls, recipe: Preprocessing) -> Geometry:
-        return cls(*recipe.height_width, recipe.resize, recipe.interpolation, recipe.preprocess, recipe.colour_order)
+        colours: Colours = "grey" if recipe.colour_order == "grey" else "RGB"  # BGR is turned later
+        return cls(*recipe.height_width, recipe.resize, recipe.interpolation, recipe.preprocess, colours)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -16,7 +16,7 @@ TOP = 5
 NO_CLASS = -1
 WORST_CLASSES = 5
 
-CPU_BATCH = {"torch": 4, "ort": 4}
+CPU_BATCH = {"torch": 4, "ort": 4, "tf": 4}
 GPU_BATCH = 64
 """Images a batch where the user says nothing. Measured on two CPU cores: ONNX Runtime is 10 to 20 % faster
 with 4 than with single images and no faster with more, its INT8 included. PyTorch gives its memory back and

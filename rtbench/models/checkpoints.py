@@ -20,10 +20,11 @@ import torch
 
 from rtbench.artifacts import require_file
 from rtbench.errors import RtbenchError, UsageError
-from rtbench.models.harmless import NotShown, harmless_copy
+from rtbench.models.harmless import harmless_copy
 from rtbench.models.others import other_format
 from rtbench.models.safetensors_files import is_safetensors, read_safetensors
 from rtbench.models.torch_files import damaged, verify_members, verify_old, zip_members
+from rtbench.models.trust import NotShown, needs_trust
 from rtbench.terms import Format
 
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "params_ema")
@@ -46,6 +47,7 @@ BUILTINS = "builtins."
 """What torch leaves out of the names in its errors."""
 MOST_UNKNOWN = 64
 """Classes in one file."""
+STATE_ALONE = ", or save the state dict alone"
 
 
 @dataclass(frozen=True)
@@ -101,14 +103,7 @@ def _read_code(path: Path, kind: Format, trust_code: bool) -> Checkpoint:
     try:
         return read(path, harmless_copy(path, kind))
     except NotShown as reason:
-        raise _needs_trust(path, what, f" ({reason})") from None
-
-
-def _needs_trust(path: Path, what: str, reason: str = "") -> UsageError:
-    return UsageError(
-        f"{path} is {what}, and loading it runs code that it holds{reason}",
-        "pass --trust-code if you trust it, or save the state dict alone",
-    )
+        raise needs_trust(path, what, reason, STATE_ALONE) from None
 
 
 @contextmanager
@@ -158,7 +153,8 @@ def _read_pickle(path: Path, trust_code: bool, key: str | None) -> Checkpoint:
         return _find_model(path, _read_tensors(path, unknown), key)
     except _IsCode:
         if not trust_code:
-            raise _needs_trust(path, f"a pickle with Python objects in it ({unknown[0]})") from None
+            what = f"a pickle with Python objects in it ({unknown[0]})"
+            raise needs_trust(path, what, instead=STATE_ALONE) from None
     return _unpickle(path, key)
 
 

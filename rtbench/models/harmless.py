@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from rtbench.models.torch_files import look_through
+from rtbench.models.trust import NotShown
 from rtbench.terms import Format
 
 MODES = frozenset(
@@ -128,10 +129,6 @@ BROKEN = (
     OverflowError,
 )
 """What zipfile raises for bytes that it cannot read as an archive."""
-
-
-class NotShown(Exception):
-    """Why a file is not shown to be harmless."""
 
 
 def harmless_copy(path: Path, kind: Format) -> io.BytesIO:

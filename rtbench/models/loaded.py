@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,17 @@ class LoadedModel:
     module: Callable[[torch.Tensor], Any]
     program: torch.export.ExportedProgram | None = None
     file: Path | None = None
+
+    def save(self, target: Path) -> None:
+        """As PyTorch saves it; what is no state dict is copied."""
+        if self.kind == "state_dict":
+            assert isinstance(self.module, torch.nn.Module)
+            torch.save(self.module.state_dict(), target)
+        elif self.file is None:
+            assert self.program is not None
+            torch.export.save(self.program, target)
+        else:
+            shutil.copyfile(self.file, target)
 
     def logits(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """The network's outputs, (N, classes), for one float32 NCHW batch."""

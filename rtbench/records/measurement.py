@@ -144,7 +144,7 @@ class ClassLoss(Record):
 
 
 class Difference(Record):
-    """A row's top-1 minus that of the model's own row (torch/fp32), on the same images.
+    """A row's top-1 minus that of the model's own row (torch/fp32 or tf/fp32), on the same images.
 
     `lost` were right there and are wrong here, `gained` the reverse, `flipped` got another class at all.
     """
@@ -167,7 +167,7 @@ class Accuracy(Record):
     top1_ci95: tuple[Fraction, Fraction]
     top5_ci95: tuple[Fraction, Fraction] | None
     agreement: Fraction | None
-    """Same top-1 as the torch/fp32 row of this model on the same images; None without that row."""
+    """Same top-1 as the reference row of this model on the same images; None without that row."""
     unreadable: int = 0
     """How many of the images could not be read; they count as wrong."""
     batch_size: int = 1

@@ -15,6 +15,7 @@ from rtbench.terms import (
     CalibrationMethod,
     Colours,
     Format,
+    Framework,
     Interpolation,
     Library,
     Precision,
@@ -54,6 +55,7 @@ class Preprocessing(Record):
     mean: Triple
     std: Triple
     colour_order: Colours = "RGB"
+    """Of the channels as the network takes them, and of `mean` and `std`."""
     preprocess: Preprocess = "torch"
     """Whose resize it is: torchvision's, TensorFlow's, which squashes the image to the input's shape, or Pillow's that
     does so too."""
@@ -73,7 +75,7 @@ class Preprocessing(Record):
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of one input."""
-        return (3 if self.colour_order == "RGB" else 1, *self.height_width)
+        return (1 if self.colour_order == "grey" else 3, *self.height_width)
 
     @property
     def size_text(self) -> str:
@@ -93,6 +95,7 @@ class Model(Record):
     name: Name
     source: str
     arch: str | None
+    framework: Framework = "torch"
     checkpoint_key: str | None = None
     """Which of several state dicts in its file it is."""
     arch_options: dict[str, int | bool] = {}

@@ -110,7 +110,7 @@ class Scores(Record):
     accuracy: float | None
     on_baseline_hardware: bool
     speedup_vs_torch: Positive | None
-    """How many times faster than torch/fp32, from the rounds that both were timed in."""
+    """How many times faster than the reference row, torch/fp32 or tf/fp32, from the rounds that both were timed in."""
     speedup_ci95: Interval | None = None
     speedup_vs_best_torch: Positive | None = None
     """The same against the fastest torch row, where that is a variant."""
@@ -194,11 +194,11 @@ class Run(Record):
     environment: Environment
     models: list[Model] = Field(min_length=1)
     baseline: Baseline | None
-    """None only where `--baseline measured` found no torch/fp32 row to be it."""
+    """None only where `--baseline measured` found no reference row to be it."""
     dataset: Dataset | None
     rows: list[Row]
     comparisons: list[Comparison] = []
-    """Every row with torch/fp32, with the fastest row, and with the recommended one."""
+    """Every row with its reference row, with the fastest row, and with the recommended one."""
     against: Against | None = None
     recommendation: Recommendation | None = None
     """None while measuring, and in runs of earlier versions."""

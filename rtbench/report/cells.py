@@ -10,7 +10,7 @@ from rtbench.records.measurement import Comparison, MlPerf
 from rtbench.records.run import Row, Run
 from rtbench.report.losses import accuracy_notes
 from rtbench.review.builds import build_spreads, fastest_on_device
-from rtbench.scores.baselines import is_torch_fp32
+from rtbench.scores.baselines import is_reference
 from rtbench.stats import LEAST_PROCESSES
 
 HEADERS = (
@@ -70,6 +70,12 @@ def with_figures(headers: Sequence[str], run: Run) -> list[str]:
     return [header for header in headers if compared or header != "vs best torch"]
 
 
+def heading(header: str, run: Run) -> str:
+    """A column's name, by the framework of the models: `vs torch` or `vs tf`."""
+    frameworks = {model.framework for model in run.models}
+    return header.replace("torch", "tf") if frameworks == {"tensorflow"} else header
+
+
 def reasons(run: Run) -> list[str]:
     """Why each row that has not ended well has not."""
     return [f"{row.id} {row.status}: {row.reason}" for row in run.rows if row.status != "ok"]
@@ -126,8 +132,8 @@ def warnings_of(row: Row) -> list[str]:
 
 
 def comparison_notes(run: Run) -> list[str]:
-    """Which rows lead, and how each compares with torch/fp32, as far as it is known."""
-    torch = {row.id for row in run.rows if is_torch_fp32(row)}
+    """Which rows lead, and how each compares with the reference row, as far as it is known."""
+    torch = {row.id for row in run.rows if is_reference(row)}
     lines = [*lead_notes(run), *(_said(each) for each in run.comparisons if each.to in torch)]
     apart: dict[str, list[str]] = {}
     for row in run.rows:
@@ -168,9 +174,8 @@ def _baseline_note(run: Run) -> str:
     if base.classes and any(model.classes != base.classes for model in run.models):
         note += f" Accuracy scores are for its task alone, {base.classes} classes."
     if any(row.scores and not row.scores.on_baseline_hardware for row in run.rows):
-        note += (
-            " * not on baseline hardware: that score compares two machines, 'vs torch' compares runtimes on this one."
-        )
+        own = heading("vs torch", run)
+        note += f" * not on baseline hardware: that score compares two machines, '{own}' compares runtimes on this one."
     return note
 
 
@@ -192,7 +197,7 @@ def _size_notes(run: Run) -> list[str]:
 def _model_note(run: Run, index: int) -> str:
     model = run.models[index]
     recipe = model.preprocessing
-    grey = " of one channel" if recipe.colour_order == "grey" else ""
+    grey = {"RGB": "", "BGR": " in BGR", "grey": " of one channel"}[recipe.colour_order]
     note = (
         f"Model {model.name}: {model.arch or 'architecture not known'}, {model.classes} classes, input"
         f" {recipe.size_text}{grey} from resize {recipe.resize} {recipe.interpolation} ({recipe.source})."

@@ -33,9 +33,8 @@ def front_chart(run: Run) -> Spec | None:
     )
     spans = [each[key] for each in values for key in ("mean_ms", "mean_low_ms", "mean_high_ms") if each[key]]
     x = milliseconds("mean latency", spans) | {"field": "mean_ms"}
-    for each in values:
-        if each["mean_low_ms"] is not None:
-            each["mean_low_ms"] = max(each["mean_low_ms"], x["scale"]["domain"][0])
+    least = x["scale"]["domain"][0]
+    values = [each | {"mean_low_ms": each["mean_low_ms"] and max(each["mean_low_ms"], least)} for each in values]
     ends = [each[key] for each in values for key in ("worth", "worth_low", "worth_high") if each[key] is not None]
     margin = 0.12 * (max(ends) - min(ends)) or 0.02 * max(ends)
     bottom, top = max(min(ends) - margin, 0.0), max(ends) + margin

@@ -15,7 +15,7 @@ from rtbench.records.run import Row, Run
 from rtbench.runs.predictions import Prediction, read_predictions
 from rtbench.runs.reading import is_folder
 from rtbench.runs.samples import read_blocks
-from rtbench.scores.baselines import is_torch_fp32
+from rtbench.scores.baselines import is_reference
 
 QUANTILES = (5, 25, 50, 75, 95)
 
@@ -30,7 +30,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Flips:
-    """Images of one class (its folder's name) on which a row and its model's torch/fp32 row differ."""
+    """Images of one class (its folder's name) on which a row and its model's reference row differ."""
 
     label: str
     images: int
@@ -53,9 +53,9 @@ def samples_ms(blocks: Sequence[Block]) -> NDArray[np.float64]:
 
 
 def flips(run: Run, row: Row, evidence: Evidence) -> list[Flips]:
-    """Flips by class, most lost first; empty where the row or torch/fp32 has no predictions."""
+    """Flips by class, most lost first; empty where the row or the reference row has no predictions."""
     own = evidence.predictions.get(row.id, ())
-    reference = next((each for each in run.rows if is_torch_fp32(each) and each.model == row.model), None)
+    reference = next((each for each in run.rows if is_reference(each) and each.model == row.model), None)
     if reference is None or reference is row:
         return []
     before = {each.file: each for each in evidence.predictions.get(reference.id, ())}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rtbench.records.run import Row, Run
 from rtbench.report import charts, latency_charts
-from rtbench.report.cells import NOTHING, agreement, notes, with_figures
+from rtbench.report.cells import NOTHING, agreement, heading, notes, with_figures
 from rtbench.report.encodings import Spec
 from rtbench.report.evidence import Evidence, Flips, flips
 from rtbench.report.tidy_csv import figure_at
@@ -87,7 +87,7 @@ COLUMNS = (
     Column("accuracy score", "top-1 over the baseline's", "scores.accuracy"),
     Column(
         "vs torch",
-        "how many times faster than torch/fp32, from the rounds that both were timed in",
+        "how many times faster than the reference row, torch/fp32 or tf/fp32, from the rounds that both were timed in",
         "scores.speedup_vs_torch",
         interval="scores.speedup_ci95",
         interval_form=".2f",
@@ -105,7 +105,7 @@ def render_html(run: Run, evidence: Evidence) -> str:
     flipped = {row.id: found for row in run.rows if (found := flips(run, row, evidence))}
     specs = _specs(run, evidence, flipped)
     names = with_figures([column.name for column in COLUMNS], run)
-    columns = [column for column in COLUMNS if column.name in names]
+    columns = [replace(column, name=heading(column.name, run)) for column in COLUMNS if column.name in names]
     return render_page(
         "report.html",
         title=f"rtbench: {', '.join(model.name for model in run.models)}",

@@ -36,7 +36,7 @@ def _loss(row: Row, difference: Difference) -> str:
     else:
         said = f"shows no change [{low:.2f}, {high:.2f}]"
     note = (
-        f"{row.id} {said} of top-1 against its torch/fp32: {difference.lost} lost and {difference.gained} gained of"
+        f"{row.id} {said} of top-1 against the model itself: {difference.lost} lost and {difference.gained} gained of"
         f" {difference.images} images, McNemar's exact p = {difference.mcnemar_p:.2g};"
         f" {difference.flipped} changed class"
     )

@@ -6,7 +6,7 @@ import re
 import shlex
 
 from rtbench.records.run import Row, Run
-from rtbench.report.cells import cells, notes, with_figures
+from rtbench.report.cells import cells, heading, notes, with_figures
 from rtbench.report.visible import visible
 from rtbench.scores.recommendation import recommendation, rule
 
@@ -26,7 +26,7 @@ def render_markdown(run: Run) -> str:
         "",
         f"**{escaped(recommendation(run).reason)}** {escaped(rule(run))}",
         "",
-        f"| row | {' | '.join(headers)} |",
+        f"| row | {' | '.join(heading(each, run) for each in headers)} |",
         "|---" + "|---:" * len(headers) + "|",
         *(_line(row, headers, row.id == recommendation(run).row) for row in run.rows),
         "",

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from rtbench.records.run import Row, Run
 from rtbench.report.brief import brief_notes, brief_reasons
-from rtbench.report.cells import HEADERS, SPARED, cells, notes, reasons, with_figures
+from rtbench.report.cells import HEADERS, SPARED, cells, heading, notes, reasons, with_figures
 from rtbench.report.visible import visible
 from rtbench.runtimes import misplaced
 from rtbench.scores.recommendation import recommendation
@@ -38,7 +38,7 @@ class RunTable:
         for row, record in zip(rows, self._run.rows, strict=True):
             row["row"] = ("> " if record.id == recommendation(self._run).row else "") + row["row"]
         needs = {
-            header: max([*map(len, _heading(header).split("\n")), *(len(row[header]) for row in rows)])
+            header: max([*map(len, self._heading(header).split("\n")), *(len(row[header]) for row in rows)])
             for header in HEADERS
         }
         shown = with_figures(HEADERS, self._run)
@@ -54,22 +54,23 @@ class RunTable:
             if header == "row":
                 table.add_column(header, overflow="fold")
             else:
-                table.add_column(_heading(header), justify="right", no_wrap=True, min_width=needs[header])
+                table.add_column(self._heading(header), justify="right", no_wrap=True, min_width=needs[header])
         for row, record in zip(rows, self._run.rows, strict=True):
             style = "red" if _ran_elsewhere(record) else COLOURS[record.status]
             table.add_row(*(Text(row[header]) for header in shown), style=style)
         return table
+
+    def _heading(self, header: str) -> str:
+        """On two lines where the second word would make the column wide."""
+        broken = header.endswith((" score", " torch")) or header.startswith("Δ")
+        name = heading(header, self._run)
+        return name.replace(" ", "\n") if broken else name
 
 
 def _ran_elsewhere(row: Row) -> bool:
     """Whether convolutions or matrix products were given to another provider, or in an INT8 row ran in FP32."""
     in_fp32 = row.layers.get("FP32", {}).get("products", 0) if row.precision == "int8" else 0
     return in_fp32 > 0 or bool(misplaced(row.placement, (row.provider or "").partition(" ")[0]))
-
-
-def _heading(header: str) -> str:
-    """On two lines where the second word would make the column wide."""
-    return header.replace(" ", "\n") if header.endswith((" score", " torch")) or header.startswith("Δ") else header
 
 
 def render_table(run: Run, *, detailed: bool = False) -> RunTable:

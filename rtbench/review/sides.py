@@ -61,7 +61,7 @@ def read_side(path: Path) -> Side:
 
 
 def _read_medians(folder: Path) -> dict[str, Estimate]:
-    return {row: log_median(_parts(found)) for row, found in read_durations(folder).items() if len(found.ms)}
+    return {row: log_median(_parts(found)) for row, found in read_durations(folder).items()}
 
 
 def _parts(found: Durations) -> Parts:

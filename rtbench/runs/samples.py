@@ -41,9 +41,11 @@ def read_samples(path: Path) -> dict[str, list[NDArray[np.float64]]]:
 def read_blocks(path: Path) -> dict[str, list[Block]]:
     """The same as blocks, which say in which process each was timed, and when, but not what the machine did meanwhile.
 
-    Of a round that was repeated the last attempt, and no disturbed rounds where enough others are there.
+    Of a round that was repeated the last attempt, and no disturbed rounds where enough others are there. A row that has
+    none of these is left out.
     """
-    return counted_blocks(last_attempts(_blocks(path, {})))
+    counted = counted_blocks(last_attempts(_blocks(path, {})))
+    return {row: blocks for row, blocks in counted.items() if blocks}
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ def read_durations(path: Path) -> dict[str, Durations]:
         own = current & (code == number)
         left = own & calm
         counted = np.flatnonzero(left if 2 * left.sum() >= own.sum() else own)
+        if not len(counted):
+            continue
         chosen = np.isin(np.repeat(np.arange(len(code)), found.sizes), counted)
         sizes = found.sizes[counted]
         durations[row] = Durations(

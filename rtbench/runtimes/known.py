@@ -11,7 +11,7 @@ from typing import cast
 from rtbench import plugins
 from rtbench.errors import UsageError
 from rtbench.runtimes import RuntimeModule
-from rtbench.terms import Format, Precision
+from rtbench.terms import Format, Framework, Precision
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,16 @@ RUNTIMES = {
             ("cpu", "gpu", "npu"),
             computes=frozenset({"bf16"}),
         ),
+        Runtime("tf", "rtbench.runtimes.tf", frozenset({"saved_model"}), ("fp32",), ("cpu",)),
+        Runtime("litert", "rtbench.runtimes.litert", frozenset({"tflite"}), ALL, ("cpu",)),
         Runtime("trt", "rtbench.runtimes.trt", frozenset({"engine"}), ("fp16", "int8"), ("cuda",)),
         Runtime(FAKE, "rtbench.runtimes.fake", frozenset({"fake"}), ALL, ("cpu",)),
     )
 }
+
+
+OWN_RUNTIME: Mapping[Framework, str] = {"torch": "torch", "tensorflow": "tf"}
+"""The runtime that is a model's own framework."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,9 @@ class RuntimeChoice:
 
     @property
     def is_reference(self) -> bool:
-        """Whether it runs models as PyTorch does by default, so that its FP32 row is what others are held against."""
-        return self.runtime.name == "torch" and not self.variants
+        """Whether it runs models as their own framework does by default, so that its FP32 row is what others are held
+        against."""
+        return self.runtime.name in OWN_RUNTIME.values() and not self.variants
 
     def precisions(self, asked: Sequence[Precision]) -> Sequence[Precision]:
         return (self.precision,) if self.precision else asked

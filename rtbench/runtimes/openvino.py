@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtbench.errors import InvalidOutput, RuntimeUnavailable
-from rtbench.onnx_file import channels_last
+from rtbench.images.graph_input import GraphInput, channels_last
 from rtbench.records.model import Artifact, Model
 from rtbench.runtimes import Clock, SessionInfo
-from rtbench.runtimes.graph_input import GraphInput
 
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # OpenVINO does without it and sends nothing
 try:

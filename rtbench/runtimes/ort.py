@@ -15,10 +15,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from rtbench.errors import InvalidOutput, RuntimeUnavailable
-from rtbench.onnx_file import INPUT_TYPES, channels_last
+from rtbench.images.graph_input import GraphInput, channels_last
+from rtbench.onnx_file import INPUT_TYPES
 from rtbench.records.model import Artifact, Model
 from rtbench.runtimes import Clock, SessionInfo, misplaced, ort_gpu
-from rtbench.runtimes.graph_input import GraphInput
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",

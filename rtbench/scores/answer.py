@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rtbench.records import Interval
 from rtbench.records.run import Row, Run
-from rtbench.scores.normalise import torch_row_for
+from rtbench.scores.normalise import reference_for
 
 SHARES = {1 / 5: "a fifth", 1 / 4: "a quarter", 1 / 3: "a third", 1 / 2: "half", 2 / 3: "two thirds"}
 ALIKE = 0.03
@@ -79,8 +79,8 @@ def _worth(run: Run, row: Row, by_quality: bool) -> float:
 
 
 def speed(run: Run, row: Row, chosen: Row | None = None) -> str:
-    """How fast a row is compared with torch/fp32, or with the row `chosen`; in milliseconds where neither is there."""
-    reference = torch_row_for(row, run.rows)
+    """How fast a row is compared with its reference, or with the row `chosen`; in milliseconds without either."""
+    reference = reference_for(row, run.rows)
     ratio = row.scores.speedup_vs_torch if row.scores else None
     if chosen and chosen is not reference and chosen.latency:
         reference, ratio = chosen, chosen.latency.p50_ms / _median(row)
@@ -107,7 +107,7 @@ def _rightness(run: Run, row: Row) -> str:
     if difference:
         low, high = map(points, difference.top1_ci95)
         return f"top-1 {points(difference.top1)} points [{low}, {high}]"
-    reference = torch_row_for(row, run.rows)
+    reference = reference_for(row, run.rows)
     best = quality(run, reference) if reference and reference is not row else None
     if best is None:
         assert own.ci95
@@ -117,7 +117,7 @@ def _rightness(run: Run, row: Row) -> str:
 
 def _size(run: Run, row: Row) -> str:
     assert row.artifact
-    reference = torch_row_for(row, run.rows)
+    reference = reference_for(row, run.rows)
     if reference is None or reference is row or reference.artifact is None:
         return f"{row.artifact.size_bytes / 2**20:.3g} MiB"
     share = row.artifact.size_bytes / reference.artifact.size_bytes

@@ -1,4 +1,4 @@
-"""What scores are relative to: a published baseline, a file of the user's, or this run's torch/fp32."""
+"""What scores are relative to: a published baseline, a file of the user's, or this run's reference row."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from rtbench.records.run import Baseline, Row
 from rtbench.shipped import read_named
 
 MEASURED = "measured"
+OWN_RUNTIMES = ("torch", "tf")
+"""Those that are frameworks in which models are trained."""
 DEFAULT = "resnet18-t4"
 LARGEST = 1e9
 
@@ -32,9 +34,9 @@ def load_baseline(name: str) -> Baseline | None:
 
 
 def measured_baseline(rows: Sequence[Row], hardware: str) -> Baseline | None:
-    """The first measured torch/fp32 row as baseline, or None where there is none."""
+    """The first measured reference row as baseline, or None where there is none."""
     for row in rows:
-        if row.latency and row.artifact and is_torch_fp32(row):
+        if row.latency and row.artifact and is_reference(row):
             return Baseline(
                 name=f"{MEASURED} ({row.id})",
                 latency_ms=row.latency.mean_ms,
@@ -47,6 +49,7 @@ def measured_baseline(rows: Sequence[Row], hardware: str) -> Baseline | None:
     return None
 
 
-def is_torch_fp32(row: Row) -> bool:
-    """Whether a row is PyTorch as it runs by default, eager and contiguous, in FP32."""
-    return row.runtime.partition(":")[0] == "torch" and "+" not in row.runtime and row.precision == "fp32"
+def is_reference(row: Row) -> bool:
+    """Whether a row is the model in its own framework, as that runs by default, in FP32: PyTorch is then eager and
+    contiguous."""
+    return row.runtime.partition(":")[0] in OWN_RUNTIMES and "+" not in row.runtime and row.precision == "fp32"

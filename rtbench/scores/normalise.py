@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rtbench.records.measurement import Comparison
 from rtbench.records.model import Model
 from rtbench.records.run import Baseline, Environment, Row, Scores
-from rtbench.scores.baselines import is_torch_fp32, measured_baseline
+from rtbench.scores.baselines import is_reference, measured_baseline
 
 
 def score_rows(
@@ -49,7 +49,7 @@ def _scores(
     score_accuracy: bool,
 ) -> Scores:
     assert row.latency and row.artifact
-    reference = torch_row_for(row, rows)
+    reference = reference_for(row, rows)
     speedup, over_best = (_over(row, other, comparisons) for other in (reference, best_torch_for(row, rows)))
     top1 = row.accuracy.top1 if row.accuracy and score_accuracy else None
     return Scores(
@@ -63,9 +63,9 @@ def _scores(
     )
 
 
-def torch_row_for(row: Row, rows: Sequence[Row]) -> Row | None:
-    """The measured torch/fp32 row to compare `row` with: its own model's, else the run's only one."""
-    measured = [other for other in rows if other.latency and is_torch_fp32(other)]
+def reference_for(row: Row, rows: Sequence[Row]) -> Row | None:
+    """The measured reference row to compare `row` with: its own model's, else the run's only one."""
+    measured = [other for other in rows if other.latency and is_reference(other)]
     own = [other for other in measured if other.model == row.model]
     if own:
         return own[0]
@@ -77,7 +77,7 @@ def best_torch_for(row: Row, rows: Sequence[Row]) -> Row | None:
     own = [each for each in rows if each.model == row.model and each.latency and each.status == "ok"]
     torch = [each for each in own if re.match(r"torch\b", each.runtime)]
     best = min(torch, key=lambda each: each.latency.p50_ms if each.latency else 0.0, default=None)
-    return None if best is None or is_torch_fp32(best) else best
+    return None if best is None or is_reference(best) else best
 
 
 def _over(row: Row, other: Row | None, comparisons: Sequence[Comparison]) -> Comparison | None:

@@ -14,7 +14,7 @@ from typing import Literal
 from rtbench.records import Interval
 from rtbench.records.run import Recommendation, Row, Run
 from rtbench.scores.answer import describe, measured_rows, speed
-from rtbench.scores.baselines import is_torch_fp32
+from rtbench.scores.baselines import is_reference
 from rtbench.stats import difference_interval, wilson_interval
 
 SAME_OUTPUTS = 1e-4
@@ -161,10 +161,10 @@ def doubts(run: Run) -> str | None:
 
 
 def _is_itself(row: Row) -> bool:
-    """Whether a row is the model itself: torch/fp32, or a file in FP32 that there is no other model to judge by."""
+    """Whether a row is the model itself: its reference row, or a file in FP32 that no other model can judge."""
     artifact = row.artifact
     own_file = artifact is not None and "file" in artifact.made_from and row.fidelity is None
-    return is_torch_fp32(row) or (own_file and row.precision == "fp32")
+    return is_reference(row) or (own_file and row.precision == "fp32")
 
 
 def _median(row: Row) -> float:

@@ -64,8 +64,8 @@ def code() -> list[bytes]:
 def graphs(folder: Path) -> list[bytes]:
     import torch
 
-    from rtbench.export.onnx import write_fp32
     from rtbench.export.quantize import write_int8
+    from rtbench.export.torch import write_fp32
 
     network, images = small(), torch.rand(2, 1, 3, 8, 8).numpy()
     write_fp32(network, None, (3, 8, 8), folder / "fp32.onnx")
@@ -96,7 +96,9 @@ def read_fake(path: Path, data: bytes) -> None:
 
 def read_engine(path: Path, beside: str, data: bytes) -> None:
     (path.parent / beside).write_bytes(data)
-    model, artifact = artifacts.adopt_engine(path)
+    from rtbench.export.adopt_engine import adopt_engine
+
+    model, artifact = adopt_engine(path)
     inside = artifacts.artifact_folder(path.parent, model)
     assert inside.resolve().parent == path.parent.resolve()
     assert artifact.path == str(path)
@@ -211,6 +213,6 @@ def test_folders(tmp_path: Path) -> None:
     torch.save(squeezenet1_1(num_classes=2).half().state_dict(), tmp_path / "m.pt")
     exporter = Exporter(lambda *_: None)
     exporter.load(str(tmp_path / "m.pt"), PrepareOptions(arch="squeezenet1_1"), None, 1)
-    exporter.export_torch(tmp_path / "made")
+    exporter.export_own(tmp_path / "made")
     seeds = [(tmp_path / "made" / "model.json").read_bytes()]
     assert_no_faults("folder", partial(read_folder, tmp_path / "made"), seeds, 5)

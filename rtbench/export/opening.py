@@ -1,0 +1,78 @@
+"""What the user named, opened in the export process: a model in its own framework, or a file that is an artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtbench.errors import UsageError
+from rtbench.export.adopt_engine import adopt_engine
+from rtbench.models import fake_model
+from rtbench.models.tensorflow import is_address, is_exported, is_tensorflow
+from rtbench.models.tensorflow.hub import downloaded
+from rtbench.options import ModelOptions
+from rtbench.records.model import Artifact, Model, Preprocessing
+
+if TYPE_CHECKING:
+    from rtbench.models.loaded import LoadedModel
+    from rtbench.models.tensorflow.load import LoadedTensorFlow
+
+Logits = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """`artifact`: of a file that is one already (.onnx, .tflite, .engine); `model`: to export, of any other; `logits`:
+    the model's own outputs, where it has some."""
+
+    record: Model
+    artifact: Artifact | None = None
+    model: LoadedModel | LoadedTensorFlow | None = None
+    logits: Logits | None = None
+
+
+def open_source(source: str, options: ModelOptions, reference: str | None, threads: int) -> Opened:
+    path, suffix = Path(source), Path(source).suffix
+    if suffix == ".fake":
+        script = fake_model.read_script(path)
+        return Opened(*fake_model.adopt(path, script, options), logits=script.logits)
+    if suffix not in (".engine", ".plan", ".onnx", ".tflite"):
+        model = load(source, options, threads)
+        return Opened(model.record, model=model, logits=model.logits)
+    own = load(reference, options, threads) if reference else None
+    if own and own.record.undecided:
+        raise UsageError(own.record.undecided, "say which with --arch")
+    recipe = own.record.preprocessing if own else None
+    return Opened(*_adopted(path, options, recipe), logits=own.logits if own else None)
+
+
+def _adopted(path: Path, options: ModelOptions, recipe: Preprocessing | None) -> tuple[Model, Artifact]:
+    if path.suffix == ".onnx":
+        from rtbench.export.adopt import adopt_onnx
+
+        return adopt_onnx(path, options, recipe)
+    if path.suffix == ".tflite":
+        from rtbench.export.adopt_tflite import adopt_tflite
+
+        return adopt_tflite(path, options, recipe)
+    return adopt_engine(path)
+
+
+def load(source: str, options: ModelOptions, threads: int) -> LoadedModel | LoadedTensorFlow:
+    """A model in its own framework, which alone is imported."""
+    if is_tensorflow(source):
+        from rtbench.models.tensorflow.load import load_exported, load_tensorflow
+
+        path = downloaded(source) if is_address(source) else Path(source)
+        return load_exported(path, options) if is_exported(path) else load_tensorflow(path, options)
+    import torch
+
+    from rtbench.models.load import load_model
+
+    torch.set_num_threads(threads)
+    return load_model(source, options)

@@ -1,0 +1,133 @@
+"""A TensorFlow network to ONNX, by tf2onnx, and to TFLite, by TensorFlow's own converter."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import tensorflow as tf
+from numpy.typing import NDArray
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from rtbench.errors import ExportFailed, RuntimeUnavailable
+from rtbench.export import onnx as onnx_export
+from rtbench.images.graph_input import GraphInput, channels_last
+from rtbench.models.tensorflow.load import LoadedTensorFlow
+from rtbench.models.tensorflow.saved_models import Network
+from rtbench.terms import Precision
+
+OPSET = 18
+"""The newest that tf2onnx 1.17 writes."""
+PACKAGES = ("tf2onnx", "onnx")
+"""Those beside TensorFlow that the graph depends on."""
+
+Images = Iterator[NDArray[np.float32]]
+
+
+def write_onnx(model: LoadedTensorFlow, shape: tuple[int, int, int], path: Path) -> None:
+    """Convert to ONNX in FP32 with a free batch axis, which takes (N, C, H, W) as every other.
+
+    Raises ExportFailed with tf2onnx's reason where it cannot.
+    """
+    try:
+        import tf2onnx
+    except ImportError as error:
+        raise RuntimeUnavailable("tf2onnx is not installed", "pip install 'rtbench[tf]'") from error
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    frozen = _frozen(model.network, shape, batch=None)
+    source, result = frozen.inputs[0].name, _output_of(frozen, model)
+    last = channels_last(model.network.shape)
+    try:
+        graph, _ = tf2onnx.convert._convert_common(  # from_function() wants the names of a tf.function
+            frozen.graph.as_graph_def(),
+            opset=OPSET,
+            input_names=[source],
+            output_names=[result],
+            inputs_as_nchw=[source] if last else None,
+        )
+    except Exception as error:  # tf2onnx raises many kinds
+        said = next(filter(None, str(error).splitlines()), type(error).__name__)
+        raise ExportFailed(f"tf2onnx cannot convert this model: {said}", "convert it, and give the .onnx") from error
+    _rename(graph.graph, source, onnx_export.INPUT)
+    _rename(graph.graph, result, onnx_export.OUTPUT)
+    onnx_export.save(graph, path)
+    onnx_export.check(path)
+
+
+def write_tflite(
+    model: LoadedTensorFlow, precision: Precision, path: Path, images: Images, progress: Callable[[int], None]
+) -> None:
+    """Convert to TFLite for single images: FP32; weights in FP16; or INT8 throughout by calibration `images`, whose
+    input and output stay float.
+
+    Raises ExportFailed with TensorFlow's reason where it cannot.
+    """
+    network = model.network
+    frozen = _frozen(network, model.record.preprocessing.input_shape, batch=1)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+    taken = GraphInput(network.kind, channels_last=channels_last(network.shape))
+
+    def calibrating() -> Iterator[list[NDArray[Any]]]:
+        for done, image in enumerate(images):
+            yield [taken.of(image)]
+            progress(done + 1)
+
+    if precision != "fp32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "fp16":
+        converter.target_spec.supported_types = [tf.float16]
+    if precision == "int8":
+        converter.representative_dataset = calibrating
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
+    try:
+        with _quiet():
+            made = converter.convert()
+    except Exception as error:  # the converter raises many kinds
+        said = next(filter(None, str(error).splitlines()), type(error).__name__)
+        raise ExportFailed(f"TensorFlow cannot convert this model to TFLite: {said}") from error
+    path.write_bytes(made)
+
+
+def _frozen(network: Network, shape: tuple[int, int, int], batch: int | None) -> Any:
+    """The network as one graph with its weights as constants, for inputs of this shape and their own layout."""
+    channels, height, width = shape
+    sides = (height, width, channels) if channels_last(network.shape) else shape
+    spec = tf.TensorSpec((batch, *sides), network.kind)
+    function = tf.function(lambda image: network.function(**{network.input: image}))
+    return convert_variables_to_constants_v2(function.get_concrete_function(spec))
+
+
+def _output_of(frozen: Any, model: LoadedTensorFlow) -> str:
+    """The tensor of a frozen graph that is the model's output: they are in the order of their names."""
+    name: str = frozen.outputs[sorted(model.network.outputs).index(model.output)].name
+    return name
+
+
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    for value in (*graph.input, *graph.output):
+        if value.name == old:
+            value.name = new
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for at, name in enumerate(names):
+                if name == old:
+                    names[at] = new
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the converter's report on stdout, which is not Python's."""
+    with Path(os.devnull).open("wb") as nowhere:
+        kept = os.dup(1)
+        try:
+            os.dup2(nowhere.fileno(), 1)
+            yield
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)

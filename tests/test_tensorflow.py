@@ -1,0 +1,102 @@
+"""TensorFlow's models from the command line: to ONNX and TFLite, on every runtime that takes them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rtbench.models.tensorflow import HUB
+
+pytest.importorskip("ai_edge_litert")
+
+CLASSES = 7
+QUICK = ("--runs", "5", "--processes", "1", "--patience", "0", "--threads", "1")
+
+
+@pytest.mark.slow
+def test_tensorflow_by_itself() -> None:
+    """In a process that does not load PyTorch's compiler: the two bring LLVM twice, and crash."""
+    tests = Path(__file__).with_name("tensorflow_alone.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", tests]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-5000:]
+
+
+def rows_of(run: dict) -> dict[str, dict]:
+    return {row["id"]: row for row in run["rows"]}
+
+
+@pytest.mark.slow
+def test_a_saved_model_on_every_runtime(rtbench, networks: Path, tmp_path: Path) -> None:
+    done = rtbench("compare", networks / "small", "--runtimes", "tf,litert,ort", *QUICK, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    run = json.loads((tmp_path / "run/result.json").read_text())
+    rows = rows_of(run)
+    precisions = ("fp32", "fp16", "int8")
+    assert list(rows) == ["tf/fp32", *(f"{name}/{each}" for name in ("litert", "ort") for each in precisions)]
+    for name, row in rows.items():
+        assert row["status"] == "ok", (name, row["reason"])
+        assert row["fidelity"]["judged"], name
+        assert row["fidelity"]["relative_error"] < {"fp32": 1e-4, "fp16": 0.01, "int8": 0.3}[row["precision"]], name
+    assert rows["tf/fp32"]["scores"]["speedup_vs_torch"] == 1.0
+    assert rows["litert/fp16"]["warnings"][0].endswith("ran in FP32, not fp16")
+    assert rows["litert/int8"]["artifact"]["calibration"]["images"] == 256
+    assert "vs tf" in done.stdout
+    assert "vs torch" not in (tmp_path / "run/report.md").read_text()
+    # the folder that it was exported to is the same model
+    folder = next((tmp_path / "engines").iterdir())
+    done = rtbench("compare", folder, "--runtimes", "tf", *QUICK, "--out", "again")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "again/result.json").read_text())["models"][0]["sha256"] == run["models"][0]["sha256"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["small.keras", "small.h5", "small.tflite", "uint8.tflite"])
+def test_files_are_compared_by_default_on_what_runs_them(rtbench, networks: Path, tmp_path: Path, name: str) -> None:
+    shutil.copy(networks / name, tmp_path / name)
+    done = rtbench("compare", name, *QUICK, "--precisions", "fp32", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(json.loads((tmp_path / "run/result.json").read_text()))
+    kept = {"uint8.tflite": ["litert/int8"], "small.tflite": ["litert/fp32"]}
+    assert list(rows) == kept.get(name, ["tf/fp32", "litert/fp32", "ort/fp32"])
+    assert {row["status"] for row in rows.values()} == {"ok"}
+    assert (tmp_path / name).read_bytes() == (networks / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_probabilities_are_compared_as_such(rtbench, networks: Path, tmp_path: Path) -> None:
+    done = rtbench("compare", networks / "softmax", "--precisions", "fp32,fp16", *QUICK, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(json.loads((tmp_path / "run/result.json").read_text()))
+    assert {row["status"] for row in rows.values()} == {"ok"}
+
+
+def test_a_pytorch_model_has_no_tflite(rtbench, tmp_path: Path) -> None:
+    options = ("--random-weights", "--precisions", "fp32", "--input-size", "64", *QUICK, "--out", "run")
+    done = rtbench("compare", "squeezenet1_1", "--runtimes", "torch,litert", *options)
+    rows = rows_of(json.loads((tmp_path / "run/result.json").read_text()))
+    assert (rows["torch/fp32"]["status"], rows["litert/fp32"]["status"]) == ("ok", "unavailable"), done.stderr
+
+
+def test_without_tensorflow_it_is_one_sentence(rtbench, networks: Path, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "site" / "tensorflow").mkdir(parents=True)
+    (tmp_path / "site" / "tensorflow" / "__init__.py").write_text("raise ImportError('none')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    done = rtbench("compare", networks / "small", *QUICK)
+    assert done.returncode == 2
+    assert done.stderr.strip() == "rtbench: tensorflow is not installed; pip install 'rtbench[tf]'"
+
+
+def test_offline_the_hub_is_one_sentence(rtbench, monkeypatch) -> None:
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    done = rtbench("compare", f"{HUB}google/imagenet/resnet_v1_50/classification/5", "--preprocess", "tf", *QUICK)
+    assert done.returncode == 2
+    assert "cannot be downloaded (" in done.stderr
+    assert done.stderr.strip().endswith("; download it elsewhere, unpack it, and name its folder")
+    assert done.stderr.count("\n") == 1
