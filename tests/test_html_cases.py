@@ -19,6 +19,8 @@ from made_runs import (
     write_run,
 )
 
+from rtbench.report.charts import stage_chart
+
 MARKUP = '<img src="x" onerror="window.attacked=1">'
 
 
@@ -76,6 +78,37 @@ def test_sixty_rows(browser, tmp_path):
     browser.open(page, width=400)
     assert_clean(browser, page)
     assert len(shown_rows(browser)) == len(browser.run(DRAWN, "front", "points")) == 60
+
+
+def test_stages_are_in_order_whatever_their_formats():
+    """By every format and precision that a row can have, another package's too."""
+    formats = {
+        "executorch/fp32": "executorch",
+        "trt/int8": "engine",
+        "litert/int8": "tflite",
+        "litert/fp32": "tflite",
+        "ort/int8": "onnx",
+        "openvino/bf16": "onnx",
+        "ort/fp32": "onnx",
+        "torch+bf16/bf16": "state_dict",
+    }
+    rows = []
+    for name, kind in formats.items():
+        row = made_row(name.replace("bf16", "fp32"), 6.0, range(0, 400, 8))
+        precision = name.rpartition("/")[2]
+        artifact = row.artifact.model_copy(update={"format": kind})
+        rows.append(row.model_copy(update={"id": name, "precision": precision, "artifact": artifact}))
+    drawn = stage_chart(made_run(rows))["data"]["values"]
+    assert [each["stage"] for each in drawn] == [
+        "model",
+        "ONNX FP32",
+        "ONNX BF16",
+        "ONNX INT8",
+        "TFLite FP32",
+        "TFLite INT8",
+        "engine INT8",
+        "executorch FP32",
+    ]
 
 
 def test_names_and_reasons_are_text_and_never_markup(browser, tmp_path):

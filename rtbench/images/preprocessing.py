@@ -67,6 +67,9 @@ def overridden(recipe: Preprocessing, options: ModelOptions) -> Preprocessing:
     if options.preprocess == "tf" and recipe.preprocess != "tf":
         recipe = tf_recipe(recipe)
         recipe = recipe.model_copy(update={"source": f"{recipe.source}, by --preprocess tf"})
+    elif options.preprocess and recipe.preprocess != options.preprocess:
+        source = f"{recipe.source}; --preprocess {options.preprocess} given"
+        recipe = recipe.model_copy(update={"preprocess": options.preprocess, "source": source})
     names = ("input_size", "resize", "interpolation", "mean", "std")
     said = {name: value for name in names if (value := getattr(options, name)) is not None}
     if not said:

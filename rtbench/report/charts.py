@@ -162,7 +162,7 @@ def stage_chart(run: Run) -> Spec | None:
         }
         for row, known in found
     ]
-    values.sort(key=lambda each: STAGES.index(str(each["stage"])))
+    values.sort(key=lambda each: _turn(str(each["stage"])))
     title = "top-1 %" if found[0][1].name == "top-1" else "agreement with the model %"
     y = {"field": "row", "type": "nominal", "sort": None, "title": None}
     x = {"type": "quantitative", "title": title, "scale": {"zero": False, "padding": 12}}
@@ -195,15 +195,26 @@ def stage_chart(run: Run) -> Spec | None:
     }
 
 
-STAGES = ("model", "ONNX FP32", "ONNX FP16", "ONNX INT8", "engine FP32", "engine FP16", "engine INT8")
+OWN = frozenset({"state_dict", "torchscript", "pickle", "pt2", "saved_model", "fake"})
+"""Formats of models themselves."""
+NAMES = {"onnx": "ONNX", "onnx_trt": "ONNX", "tflite": "TFLite", "engine": "engine"}
+KINDS, PRECISIONS = ("model", "ONNX", "TFLite", "engine"), ("FP32", "BF16", "FP16", "INT8")
 
 
 def stage(row: Row) -> str:
-    """How far from the model this row's artifact is."""
+    """How far from the model this row's artifact is; formats of other packages have their own names."""
     kind = row.artifact.format if row.artifact else "onnx"
-    if kind == "engine":
-        return f"engine {row.precision.upper()}"
-    return f"ONNX {row.precision.upper()}" if kind == "onnx" else "model"
+    return "model" if kind in OWN else f"{NAMES.get(kind, kind)} {row.precision.upper()}"
+
+
+def _turn(stage: str) -> tuple[int, str, int]:
+    """Where a stage is on the way from the model."""
+    kind, _, precision = stage.partition(" ")
+    return (
+        KINDS.index(kind) if kind in KINDS else len(KINDS),
+        kind,
+        PRECISIONS.index(precision) if precision in PRECISIONS else 0,
+    )
 
 
 def flips_chart(found: Sequence[Flips]) -> Spec:

@@ -130,8 +130,9 @@ def _harmless_copy(folder: Path, scratch: Path) -> Path:
     for function in functions:
         _check_nodes(function.node_def, names)
     library = type(graph.graph_def.library)(function=functions)
-    graph.graph_def.Clear()
-    graph.graph_def.library.CopyFrom(library)
+    constants = [node for node in graph.graph_def.node if node.op == "Const"]
+    kept = type(graph.graph_def)(library=library, node=constants, versions=graph.graph_def.versions)
+    graph.graph_def.CopyFrom(kept)
     graph.ClearField("saver_def")
     graph.ClearField("collection_def")
     graph.ClearField("asset_file_def")
