@@ -41,6 +41,13 @@ def _escape(char: str) -> str:
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
+def not_importable(package: str, extra: str, error: ImportError) -> RuntimeUnavailable:
+    """What to raise where a package that an extra of rtbench's brings is not there, or does not fit this machine."""
+    missing = isinstance(error, ModuleNotFoundError)
+    said = f"{package} is not installed" if missing else f"{package} cannot be imported: {error}"
+    return RuntimeUnavailable(said, f"pip install 'rtbench[{extra}]'")
+
+
 def told(error: OSError) -> str:
     """What the system said, and of which file."""
     said = error.strerror or str(error)

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from made_runs import made_row, made_run
 from onnx import TensorProto, helper
@@ -113,17 +112,3 @@ def test_nothing_is_sent() -> None:
     code = "import sys, rtbench.runtimes.openvino; print(sys.modules['openvino_telemetry'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "None\n"
-
-
-def test_without_openvino_its_row_is_unavailable_and_the_others_are_not(rtbench, tmp_path: Path, monkeypatch) -> None:
-    graph(tmp_path / "m.onnx")
-    onnx.checker.check_model(tmp_path / "m.onnx")
-    (tmp_path / "site" / "openvino").mkdir(parents=True)
-    (tmp_path / "site" / "openvino" / "__init__.py").write_text("raise ImportError('libopenvino.so: version too old')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
-    quick = ("--runs", "5", "--processes", "1", "--patience", "0", "--input-size", str(SIDE), "--out", "run")
-    done = rtbench("compare", "m.onnx", "--runtimes", "ort,openvino", *quick, "--format", "csv")
-    assert done.returncode == 0, done.stderr
-    rows = {line.split(",")[0]: line.split(",")[6:8] for line in done.stdout.splitlines()[1:]}
-    assert rows["ort/fp32"][0] == "ok"
-    assert rows["openvino/fp32"] == ["unavailable", "openvino is not installed; pip install 'rtbench[openvino]'"]

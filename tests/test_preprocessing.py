@@ -14,7 +14,8 @@ from torchvision.datasets.folder import pil_loader
 from rtbench.images.cache import cache_images
 from rtbench.images.cropping import crop
 from rtbench.images.datasets import read_images, read_labelled
-from rtbench.images.preprocessing import RESNET, normalise, tf_recipe
+from rtbench.images.preprocessing import RESNET, normalise, overridden, tf_recipe
+from rtbench.options import ModelOptions
 from rtbench.records.model import Preprocessing
 
 BICUBIC = RESNET.model_copy(
@@ -210,3 +211,18 @@ def test_the_tensorflow_recipe_fits_other_input_sizes() -> None:
     assert (recipe.input_size, recipe.resize) == (33, 38)
     flat = Image.new("RGB", (50, 80), (255, 128, 0))
     assert (crop(flat, recipe) == np.array([255 * 256, 128 * 256, 0], dtype=np.uint16)).all()
+
+
+@pytest.mark.parametrize("recipe", [RESNET, tf_recipe()])
+@pytest.mark.parametrize("asked", ["torch", "tf", "squash"])
+def test_the_resize_that_was_asked_for_is_taken(recipe: Preprocessing, asked) -> None:
+    taken = overridden(recipe, ModelOptions(preprocess=asked))
+    assert taken.preprocess == asked
+    assert (taken.source != recipe.source) == (recipe.preprocess != asked)
+
+
+def test_channels_are_turned_for_networks_that_take_bgr() -> None:
+    pixel = np.array([[[[10, 20, 30]]]], dtype=np.uint8)
+    recipe = RESNET.model_copy(update={"colour_order": "BGR", "mean": (0.0,) * 3, "std": (1 / 255,) * 3})
+    np.testing.assert_allclose(normalise(pixel, recipe)[0, :, 0, 0], [30, 20, 10], rtol=1e-6)
+    assert recipe.input_shape == (3, 224, 224)

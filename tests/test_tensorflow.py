@@ -85,7 +85,7 @@ def test_a_pytorch_model_has_no_tflite(rtbench, tmp_path: Path) -> None:
 
 def test_without_tensorflow_it_is_one_sentence(rtbench, networks: Path, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "site" / "tensorflow").mkdir(parents=True)
-    (tmp_path / "site" / "tensorflow" / "__init__.py").write_text("raise ImportError('none')")
+    (tmp_path / "site" / "tensorflow" / "__init__.py").write_text("raise ModuleNotFoundError('none')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     done = rtbench("compare", networks / "small", *QUICK)
     assert done.returncode == 2

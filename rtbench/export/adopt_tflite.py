@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rtbench import artifacts
-from rtbench.errors import RuntimeUnavailable, UsageError
+from rtbench.errors import UsageError, not_importable
 from rtbench.images.graph_input import CHANNELS, channels_last
 from rtbench.images.preprocessing import NOT_SAID, RESNET, for_channels, overridden, pixels_alone, sized, tf_recipe
 from rtbench.models import require_classes
@@ -19,7 +19,7 @@ from rtbench.terms import Precision, Triple
 try:
     from ai_edge_litert.interpreter import Interpreter
 except ImportError as error:
-    raise RuntimeUnavailable("ai-edge-litert is not installed", "pip install 'rtbench[litert]'") from error
+    raise not_importable("ai-edge-litert", "litert", error) from error
 
 FLOATS = (np.float32, np.float16)
 WHOLE = (np.uint8, np.int8)

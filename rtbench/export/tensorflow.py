@@ -15,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from rtbench.errors import ExportFailed, RuntimeUnavailable
+from rtbench.errors import ExportFailed, not_importable
 from rtbench.export import onnx as onnx_export
 from rtbench.images.graph_input import GraphInput, channels_last
 from rtbench.models.tensorflow.load import LoadedTensorFlow
@@ -38,7 +38,7 @@ def write_onnx(model: LoadedTensorFlow, shape: tuple[int, int, int], path: Path)
     try:
         import tf2onnx
     except ImportError as error:
-        raise RuntimeUnavailable("tf2onnx is not installed", "pip install 'rtbench[tf]'") from error
+        raise not_importable("tf2onnx", "tf", error) from error
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     frozen = _frozen(model.network, shape, batch=None)
     source, result = frozen.inputs[0].name, _output_of(frozen, model)

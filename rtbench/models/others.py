@@ -1,4 +1,4 @@
-"""Files of other frameworks, told by their content, and how to convert them."""
+"""Files of other frameworks, told by their content, and what to do with them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-TO_ONNX = "convert it to ONNX: "
-KERAS = f"{TO_ONNX}python -m tf2onnx.convert --keras FILE --output model.onnx"
-TFLITE = f"{TO_ONNX}python -m tf2onnx.convert --tflite FILE --output model.onnx"
+KERAS = "if it is Keras', give it a name that ends in .h5"
 
 
 class Other(NamedTuple):
@@ -22,14 +20,14 @@ STARTS = (
         b"\x89HDF\r\n\x1a\n",
         Other("a Keras or another HDF5 file, not a PyTorch one", KERAS),
     ),
-    (4, b"TFL3", Other("a TensorFlow Lite model", TFLITE)),
+    (4, b"TFL3", Other("a TensorFlow Lite model", "give it a name that ends in .tflite")),
     (0, b"GGUF", Other("a GGUF file, which holds language models", "name the classifier's own file")),
     (0, b"\x93NUMPY", Other("an array of NumPy's", "load it into the network, and save model.state_dict()")),
     (0, b"<?xml", Other("an XML file, as OpenVINO's are", "name the model that it was converted from")),
 )
 """Where in a file, what is there, and what it then is."""
 MEMBERS = (
-    ("config.json", Other("a Keras model", KERAS)),
+    ("config.json", Other("a Keras model", "give it a name that ends in .keras")),
     ("Manifest.json", Other("a Core ML package", "name the model that it was converted from")),
     ("Data/com.apple.CoreML", Other("a Core ML package", "name the model that it was converted from")),
 )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtbench.errors import InvalidOutput, RuntimeUnavailable
+from rtbench.errors import InvalidOutput, not_importable
 from rtbench.images.graph_input import GraphInput, channels_last
 from rtbench.records.model import Artifact, Model
 from rtbench.runtimes import Clock, SessionInfo
@@ -17,7 +17,7 @@ from rtbench.runtimes import Clock, SessionInfo
 try:
     from ai_edge_litert.interpreter import Interpreter
 except ImportError as error:
-    raise RuntimeUnavailable("ai-edge-litert is not installed", "pip install 'rtbench[litert]'") from error
+    raise not_importable("ai-edge-litert", "litert", error) from error
 
 PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL", "TRANSPOSE_CONV")
 DELEGATE = "DELEGATE"

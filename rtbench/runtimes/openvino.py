@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtbench.errors import InvalidOutput, RuntimeUnavailable
+from rtbench.errors import InvalidOutput, RuntimeUnavailable, not_importable
 from rtbench.images.graph_input import GraphInput, channels_last
 from rtbench.records.model import Artifact, Model
 from rtbench.runtimes import Clock, SessionInfo
@@ -18,7 +18,7 @@ sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # OpenVINO
 try:
     import openvino
 except ImportError as error:
-    raise RuntimeUnavailable("openvino is not installed", "pip install 'rtbench[openvino]'") from error
+    raise not_importable("openvino", "openvino", error) from error
 
 KINDS = {"f32": np.float32, "f16": np.float16, "u8": np.uint8}
 PRODUCTS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul", "Gemm", "RNNCell")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rtbench.errors import InvalidOutput, RuntimeUnavailable
+from rtbench.errors import InvalidOutput, not_importable
 from rtbench.images.graph_input import GraphInput, channels_last
 from rtbench.records.model import Artifact, Model
 from rtbench.runtimes import Clock, SessionInfo
@@ -15,7 +15,7 @@ from rtbench.runtimes import Clock, SessionInfo
 try:
     import tensorflow as tf
 except ImportError as error:
-    raise RuntimeUnavailable("tensorflow is not installed", "pip install 'rtbench[tf]'") from error
+    raise not_importable("tensorflow", "tf", error) from error
 
 from rtbench.models.tensorflow.saved_models import open_saved_model
 

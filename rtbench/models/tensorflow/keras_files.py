@@ -16,7 +16,7 @@ from typing import Any
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
-from rtbench.errors import RuntimeUnavailable, UsageError
+from rtbench.errors import UsageError, not_importable
 from rtbench.images.preprocessing import PIXELS, tf_recipe
 from rtbench.models.trust import NotShown, needs_trust
 from rtbench.records.model import Preprocessing
@@ -25,7 +25,7 @@ try:
     import h5py
     import keras
 except ImportError as error:
-    raise RuntimeUnavailable("tensorflow is not installed", "pip install 'rtbench[tf]'") from error
+    raise not_importable("tensorflow", "tf", error) from error
 
 PLACES = re.compile(
     r"keras(\.(layers|models|initializers|regularizers|constraints|activations|dtype_policies|ops"

@@ -17,7 +17,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from rtbench.errors import RuntimeUnavailable, UsageError
+from rtbench.errors import UsageError, not_importable
 from rtbench.models.tensorflow import GRAPH
 from rtbench.models.trust import NotShown, needs_trust
 
@@ -27,7 +27,7 @@ try:
     from tensorflow.core.protobuf import saved_model_pb2
     from tensorflow.python.framework import op_def_registry
 except ImportError as error:
-    raise RuntimeUnavailable("tensorflow is not installed", "pip install 'rtbench[tf]'") from error
+    raise not_importable("tensorflow", "tf", error) from error
 
 SAVING = ("__inference__traced_save_", "__inference__traced_restore_")
 SETTINGS = frozenset(
