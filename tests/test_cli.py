@@ -13,7 +13,7 @@ import typer
 
 from rtbench.cli.app import app
 
-COMMANDS = ["export", "compare", "score", "report", "diff", "history", "gpu-check", "doctor", "cache"]
+COMMANDS = ["export", "compare", "score", "report", "diff", "history", "gpu-check", "doctor", "cache", "tools"]
 
 
 def every_command() -> list[list[str]]:

@@ -9,8 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from rtbench.errors import RuntimeUnavailable, UsageError
+from rtbench.export import tools
 from rtbench.models.tensorflow import HUB
+from rtbench.testing import network
 
 pytest.importorskip("ai_edge_litert")
 
@@ -76,11 +80,43 @@ def test_probabilities_are_compared_as_such(rtbench, networks: Path, tmp_path: P
     assert {row["status"] for row in rows.values()} == {"ok"}
 
 
-def test_a_pytorch_model_has_no_tflite(rtbench, tmp_path: Path) -> None:
-    options = ("--random-weights", "--precisions", "fp32", "--input-size", "64", *QUICK, "--out", "run")
-    done = rtbench("compare", "squeezenet1_1", "--runtimes", "torch,litert", *options)
-    rows = rows_of(json.loads((tmp_path / "run/result.json").read_text()))
-    assert (rows["torch/fp32"]["status"], rows["litert/fp32"]["status"]) == ("ok", "unavailable"), done.stderr
+@pytest.mark.slow
+def test_a_pytorch_model_becomes_tflite_with_a_tool(rtbench, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch.save(network(CLASSES), tmp_path / "m.pt")
+    model = ("m.pt", "--trust-code", "--input-size", "32", "--runtimes", "torch,litert", "--precisions", "fp32,int8")
+    done = rtbench("compare", *model, *QUICK, "--out", "without")
+    rows = rows_of(json.loads((tmp_path / "without/result.json").read_text()))
+    assert rows["torch/fp32"]["status"] == "ok", done.stderr
+    assert rows["litert/int8"]["status"] == "unavailable"
+    assert rows["litert/int8"]["reason"] == "onnx2tf is not installed; rtbench tools install onnx2tf"
+
+    done = rtbench("tools", "install", "onnx2tf")
+    assert done.returncode == 0, done.stderr
+    assert "not installed" not in rtbench("tools", "list").stdout
+    done = rtbench("compare", *model, *QUICK, "--out", "with")
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(json.loads((tmp_path / "with/result.json").read_text()))
+    errors = {name: row["fidelity"]["relative_error"] for name, row in rows.items()}
+    assert errors["litert/fp32"] < 1e-4
+    assert errors["litert/int8"] < 0.3
+
+
+def test_a_tool_that_pip_cannot_install_is_one_sentence(monkeypatch, tmp_path: Path) -> None:
+    (tmp_path / "pins.txt").write_text("rtbench-there-is-no-such-package==1\n")
+    monkeypatch.setattr(tools, "_pins", lambda _: tmp_path / "pins.txt")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(UsageError, match="onnx2tf cannot be installed: Could not find a version"):
+        tools.install("onnx2tf")
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    with pytest.raises(RuntimeUnavailable, match="onnx2tf is not installed; rtbench tools install onnx2tf"):
+        tools.use("onnx2tf")
+
+
+def test_there_is_no_other_tool(rtbench) -> None:
+    done = rtbench("tools", "install", "pip")
+    assert (done.returncode, done.stderr) == (2, "rtbench: there is no tool 'pip'; there are onnx2tf\n")
 
 
 def test_without_tensorflow_it_is_one_sentence(rtbench, networks: Path, tmp_path: Path, monkeypatch) -> None:

@@ -13,6 +13,7 @@ from rtbench.cli.options import OTHER_FLAGS, option, takes
 from rtbench.cli.output import complain, deliver, open_streams, progress_bar, require_delivered, say, set_loudness, show
 from rtbench.cli.reports import diff, history, rendered, report, show_changes
 from rtbench.cli.score import score
+from rtbench.cli.tools import tools
 from rtbench.errors import RtbenchError, UsageError, reading
 from rtbench.options import CompareOptions, ExportOptions, require_path
 from rtbench.terms import RunFormat
@@ -228,6 +229,7 @@ def doctor() -> None:
 
 
 app.add_typer(cache, name="cache")
+app.add_typer(tools, name="tools")
 
 
 def main() -> None:

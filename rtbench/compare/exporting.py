@@ -28,6 +28,7 @@ class Exporting:
     ) -> None:
         self._load_arguments = (source, options, reference, place.threads)
         self._place, self._progress = place, progress
+        self._on_onnx: Worker | None = None
         self._worker = self._start()
 
     def load(self) -> tuple[Model, Artifact | None]:
@@ -54,6 +55,18 @@ class Exporting:
                 self.load()
             raise
 
+    def call_on_onnx(self, *args: object) -> Any:
+        """A call of the process that makes TFLite of the ONNX of PyTorch's models, ended where a call has killed it."""
+        if self._on_onnx is None:
+            host, log = "rtbench.export.from_onnx:FromOnnx", self._place.logs / "export-tflite.log"
+            self._on_onnx = build_worker(host, log, self._place, timed=False)
+        try:
+            return self._on_onnx.call("export", *args, on_progress=self._progress)
+        except WorkerFailed:
+            self._on_onnx.close()
+            self._on_onnx = None
+            raise
+
     def _start(self) -> Worker:
         host, log = "rtbench.export.exporter:Exporter", self._place.logs / "export.log"
         return build_worker(host, log, self._place, timed=False)
@@ -66,3 +79,5 @@ class Exporting:
 
     def close(self) -> None:
         self._worker.close()
+        if self._on_onnx:
+            self._on_onnx.close()

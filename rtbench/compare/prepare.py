@@ -121,7 +121,10 @@ def _export(
     for kind, precision in wanted(formats, options.precisions, recipes):
         recipe = next((each for each in recipes if (kind, precision) == SOURCES[each.precision]), None)
         try:
-            if kind == "tflite":
+            if kind == "tflite" and prepared.model.framework == "torch":
+                fp32 = exporter.call("export_onnx", prepared.folder, "fp32", None, None)
+                made = exporter.call_on_onnx(fp32, prepared.model, precision, *calibrate(None))
+            elif kind == "tflite":
                 made = exporter.call("export_tflite", prepared.folder, precision, *calibrate(None))
             elif kind in OWN:
                 calibrating = calibrate(recipe) if precision != "fp32" else (None, None)

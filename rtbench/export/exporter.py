@@ -91,9 +91,7 @@ class Exporter:
     def export_tflite(
         self, folder: Path, precision: Precision, calibration: Calibration, calibration_images: Path
     ) -> Artifact:
-        """One TFLite artifact, kept where it is there and current."""
-        if self._record.framework != "tensorflow":
-            raise RuntimeUnavailable("rtbench converts TensorFlow's models to TFLite, not PyTorch's")
+        """One TFLite artifact of a model of TensorFlow's, kept where it is there and current."""
         model = cast("LoadedTensorFlow", self._model)
         from rtbench.export.tensorflow import write_tflite
 
