@@ -23,6 +23,8 @@ def folder_of(tool: str) -> Path:
 
 def install(tool: str) -> Path:
     """Install a tool where it is not there yet; UsageError with pip's reason where it cannot be."""
+    if tool not in TOOLS:
+        raise UsageError(f"there is no tool {tool!r}", f"there are {', '.join(TOOLS)}")
     folder = folder_of(tool)
     if folder.is_dir():
         return folder
