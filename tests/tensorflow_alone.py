@@ -43,6 +43,7 @@ def load(path: Path, **options):
 def test_outputs_are_those_of_keras_itself(networks: Path, known, name: str) -> None:
     model = load(networks / name)
     np.testing.assert_allclose(model.logits(known[0]), known[1], atol=1e-5)
+    model.close()
     assert (model.record.classes, model.record.parameters) == (CLASSES, 535)
     assert model.record.framework == "tensorflow"
     assert "--mean and --std choose" in model.record.choices[0]

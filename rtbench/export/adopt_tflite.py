@@ -9,6 +9,7 @@ import numpy as np
 
 from rtbench import artifacts
 from rtbench.errors import UsageError, not_importable
+from rtbench.images.apart import bounded_time
 from rtbench.images.graph_input import CHANNELS, channels_last
 from rtbench.images.preprocessing import NOT_SAID, RESNET, for_channels, overridden, pixels_alone, sized, tf_recipe
 from rtbench.models import require_classes
@@ -30,6 +31,8 @@ RANGES: tuple[tuple[tuple[float, float], Triple, Triple, str], ...] = (
     ((-2.118, 2.64), RESNET.mean, RESNET.std, "-2.12 to 2.64, as ImageNet's mean and deviation give"),
 )
 """What a quantised input can stand for, from darkest to brightest, and the normalisation that gives it."""
+MOST_S = 60
+"""Of the CPU's time that a file may take to load."""
 NEAR = 0.05
 """Of a range's width, by which the ends that were seen in calibrating may be off."""
 
@@ -41,8 +44,8 @@ def adopt_tflite(path: Path, options: ModelOptions, recipe: Preprocessing | None
     input off its scale. Raises UsageError for a file that LiteRT does not load, or that is not a classifier of images.
     """
     artifacts.require_file(path)
-    interpreter = _opened(path)
-    source, output = _only(path, "input", interpreter.get_input_details()), _output(path, interpreter, options.output)
+    interpreter, sources, outputs = _opened(path)
+    source, output = _only(path, "input", sources), _output(path, outputs, options.output)
     shape = [int(side) for side in source["shape"]]
     if len(shape) != 4 or source["dtype"] not in (*FLOATS, *WHOLE):
         raise UsageError(f"{path} does not take one image of numbers", "convert an image classifier")
@@ -86,14 +89,17 @@ def adopt_tflite(path: Path, options: ModelOptions, recipe: Preprocessing | None
     return model, artifact
 
 
-def _opened(path: Path) -> Any:
+def _opened(path: Path) -> tuple[Any, list[dict[str, Any]], list[dict[str, Any]]]:
+    """The file in LiteRT, its inputs and its outputs."""
     try:
-        interpreter = Interpreter(str(path), num_threads=1)
-        interpreter.allocate_tensors()
+        with bounded_time(MOST_S):
+            interpreter = Interpreter(str(path), num_threads=1)
+            interpreter.allocate_tensors()
+            _ = interpreter.get_tensor_details()  # whose names may not be text
+            return interpreter, interpreter.get_input_details(), interpreter.get_output_details()
     except (ValueError, RuntimeError) as error:
-        said = str(error).strip().splitlines()[0]
+        said = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UsageError(f"LiteRT does not load {path}: {said}", "convert it again") from error
-    return interpreter
 
 
 def _only(path: Path, what: str, details: list[dict[str, Any]]) -> dict[str, Any]:
@@ -102,16 +108,14 @@ def _only(path: Path, what: str, details: list[dict[str, Any]]) -> dict[str, Any
     return details[0]
 
 
-def _output(path: Path, interpreter: Any, wanted: str | None) -> dict[str, Any]:
-    outputs = {each["name"]: each for each in interpreter.get_output_details()}
+def _output(path: Path, details: list[dict[str, Any]], wanted: str | None) -> dict[str, Any]:
+    outputs = {each["name"]: each for each in details}
     if wanted is not None and wanted not in outputs:
         raise UsageError(f"{path} has no output {wanted}", f"--output is one of {', '.join(outputs)}")
-    if wanted is None and len(outputs) > 1:
-        raise UsageError(
-            f"{path} has {len(outputs)} outputs: {', '.join(outputs)}", "say with --output which has the classes"
-        )
-    chosen: dict[str, Any] = outputs[wanted or next(iter(outputs))]
-    return chosen
+    if wanted is None and len(outputs) != 1:
+        said = f"{path} has {len(outputs)} outputs: {', '.join(outputs)}"
+        raise UsageError(said, "say with --output which has the classes")
+    return outputs[wanted or next(iter(outputs))]
 
 
 def _recipe(path: Path, source: dict[str, Any], options: ModelOptions) -> tuple[Preprocessing, list[str]]:

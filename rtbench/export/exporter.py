@@ -40,6 +40,7 @@ class Exporter:
         self._given: Path | None = None
         self._wide_tensors: dict[tuple[str, str], list[str]] = {}
         self._logits: Logits | None = None
+        self._close: Callable[[], None] = lambda: None
 
     @reading()
     def load(
@@ -55,8 +56,12 @@ class Exporter:
             opened = open_source(source, options, reference, threads)
         except RuntimeUnavailable as error:  # what reads it is not installed
             raise UsageError(error.message, error.remedy) from error
-        self._model, self._logits = opened.model, opened.logits
+        self._close()  # what was loaded before
+        self._model, self._logits, self._close = opened.model, opened.logits, opened.close
         return opened.record, opened.artifact
+
+    def close(self) -> None:
+        self._close()
 
     def export_own(self, folder: Path) -> Artifact:
         """The model as its framework saves it, kept where it is there and current, and `model.json` next to it."""

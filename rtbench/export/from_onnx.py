@@ -58,6 +58,9 @@ class FromOnnx:
         current = artifacts.reusable(path, "tflite", precision, made_from)
         return current or artifacts.make(path, "tflite", precision, made_from, made_with, write, kept)
 
+    def close(self) -> None:
+        self._scratch.cleanup()
+
     def _saved_model(self, fp32: Artifact, model: Model) -> LoadedTensorFlow:
         if self._loaded is None:
             tools.use(TOOL)

@@ -28,12 +28,13 @@ Logits = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 @dataclass(frozen=True)
 class Opened:
     """`artifact`: of a file that is one already (.onnx, .tflite, .engine); `model`: to export, of any other; `logits`:
-    the model's own outputs, where it has some."""
+    the model's own outputs, where it has some, or its reference's; `close`: when they are no longer needed."""
 
     record: Model
     artifact: Artifact | None = None
     model: LoadedModel | LoadedTensorFlow | None = None
     logits: Logits | None = None
+    close: Callable[[], None] = lambda: None
 
 
 def open_source(source: str, options: ModelOptions, reference: str | None, threads: int) -> Opened:
@@ -43,12 +44,13 @@ def open_source(source: str, options: ModelOptions, reference: str | None, threa
         return Opened(*fake_model.adopt(path, script, options), logits=script.logits)
     if suffix not in (".engine", ".plan", ".onnx", ".tflite"):
         model = load(source, options, threads)
-        return Opened(model.record, model=model, logits=model.logits)
+        return Opened(model.record, model=model, logits=model.logits, close=model.close)
     own = load(reference, options, threads) if reference else None
     if own and own.record.undecided:
         raise UsageError(own.record.undecided, "say which with --arch")
     recipe = own.record.preprocessing if own else None
-    return Opened(*_adopted(path, options, recipe), logits=own.logits if own else None)
+    adopted = _adopted(path, options, recipe)
+    return Opened(*adopted, logits=own.logits, close=own.close) if own else Opened(*adopted)
 
 
 def _adopted(path: Path, options: ModelOptions, recipe: Preprocessing | None) -> tuple[Model, Artifact]:

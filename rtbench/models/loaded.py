@@ -32,6 +32,9 @@ class LoadedModel:
     program: torch.export.ExportedProgram | None = None
     file: Path | None = None
 
+    def close(self) -> None:
+        """Nothing is kept outside of memory."""
+
     def save(self, target: Path) -> None:
         """As PyTorch saves it; what is no state dict is copied."""
         if self.kind == "state_dict":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,10 @@ class LoadedTensorFlow:
         """The network's outputs, (N, classes), for one float32 NCHW batch."""
         return run(self.network, self.output, batch)
 
+    def close(self) -> None:
+        if self.scratch:
+            self.scratch.cleanup()
+
     def save(self, folder: Path) -> None:
         for part in artifacts.parts(self.folder):
             copy = folder / part.relative_to(self.folder)
@@ -57,15 +61,24 @@ def load_tensorflow(path: Path, options: ModelOptions) -> LoadedTensorFlow:
 
     Raises UsageError for everything about it that the user can fix.
     """
-    scratch, known, folder = None, None, path
-    if not path.is_dir():
-        from rtbench.models.tensorflow.keras_files import to_saved_model
+    if path.is_dir():
+        return _loaded(path, path, None, options)
+    from rtbench.models.tensorflow.keras_files import to_saved_model
 
-        artifacts.require_file(path)
-        scratch = tempfile.TemporaryDirectory(prefix="rtbench-")
+    artifacts.require_file(path)
+    scratch = tempfile.TemporaryDirectory(prefix="rtbench-")
+    try:
         folder = Path(scratch.name) / "model"
         known = to_saved_model(path, folder, trust_code=options.trust_code)
-    network = open_saved_model(folder, trust_code=options.trust_code or scratch is not None)
+        return replace(_loaded(path, folder, known, options), scratch=scratch)
+    except BaseException:
+        scratch.cleanup()
+        raise
+
+
+def _loaded(path: Path, folder: Path, known: Preprocessing | None, options: ModelOptions) -> LoadedTensorFlow:
+    """The model at `path`, whose SavedModel is `folder`."""
+    network = open_saved_model(folder, trust_code=options.trust_code or folder != path)
     recipe, choices = _recipe(path, network, known, options)
     output = _output(path, network, options.output)
     batch = np.zeros((1, *recipe.input_shape), dtype=np.float32)
@@ -88,7 +101,7 @@ def load_tensorflow(path: Path, options: ModelOptions) -> LoadedTensorFlow:
         preprocessing=recipe,
         choices=choices,
     )
-    return LoadedTensorFlow(record, network, output, folder, scratch)
+    return LoadedTensorFlow(record, network, output, folder)
 
 
 def load_exported(folder: Path, options: ModelOptions) -> LoadedTensorFlow:
