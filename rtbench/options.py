@@ -128,7 +128,7 @@ class ModelOptions(Options):
     )
     random_weights: bool = option("Leave a model given by name untrained: for speed and size only.", False)
     trust_code: bool = option("Run the code in model files: TorchScript, torch.export and pickled modules.", False)
-    output: str | None = option("Which output of an ONNX file has the classes.", metavar="NAME")
+    output: str | None = option("Which output has the classes, where there are several.", metavar="NAME")
     input_size: Size | None = option(
         "Side of the input, or height and width, in pixels.", metavar="N|HxW", least=1, most=LARGEST_SIDE
     )

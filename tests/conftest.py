@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
@@ -191,8 +192,13 @@ def golden(request: pytest.FixtureRequest):
 @pytest.fixture(scope="session")
 def networks(tmp_path_factory) -> Path:
     """TensorFlow's classifiers, by keras_networks.py."""
-    folder = tmp_path_factory.mktemp("networks")
-    script = Path(__file__).with_name("keras_networks.py")
-    done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True, check=False, cwd=folder)
-    assert done.returncode == 0, done.stderr
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "networks"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # workers share it
+        if not (folder / "int8.tflite").exists():
+            command = [sys.executable, Path(__file__).with_name("keras_networks.py"), folder]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+            assert done.returncode == 0, done.stderr
     return folder

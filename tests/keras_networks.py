@@ -101,6 +101,9 @@ def main(folder: Path) -> None:
     Function(small, image, "two").save(folder / "two")
     Function(small, tf.TensorSpec((None, SIDE, SIDE, 3), tf.uint8)).save(folder / "uint8")
     Function(small, tf.TensorSpec((None, 3, SIDE, SIDE), tf.float32), "nchw").save(folder / "nchw")
+    anything = keras.Sequential([layers.Conv2D(8, 3), layers.GlobalAveragePooling2D(), layers.Dense(CLASSES)])
+    anything.build((None, None, None, 3))
+    Function(anything, tf.TensorSpec((None, None, None, 3), tf.float32)).save(folder / "free")
     for kind in ("write", "read", "table"):
         Function(small, image, kind).save(folder / kind)
     Function(small, image, "write").save(folder / "disguised")

@@ -102,6 +102,13 @@ def test_the_names_in_keras_applications_are_known() -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3, err_msg=architecture)
 
 
+def test_a_free_size_is_the_usual_one_or_the_one_that_is_given(networks: Path) -> None:
+    assert load(networks / "free").record.preprocessing.input_shape == (3, 224, 224)
+    assert load(networks / "free", input_size=64).record.preprocessing.input_shape == (3, 64, 64)
+    with pytest.raises(UsageError, match="takes 32 inputs, not 64; give --input-size 32"):
+        load(networks / "small", input_size=64)
+
+
 def test_the_output_is_chosen_where_there_are_several(networks: Path, known) -> None:
     with pytest.raises(UsageError, match="has 2 outputs: features, logits; say with --output"):
         load(networks / "two")
@@ -290,3 +297,22 @@ def test_the_contract_is_kept(prepared: Prepared, name: str, kind: str, precisio
     artifact = next(each for each in prepared.artifacts if (each.format, each.precision) == (kind, precision))
     assert artifact.check or kind == "saved_model"
     check_runtime(load_runtime(name), artifact, prepared.model)
+
+
+@pytest.mark.slow
+def test_artifacts_of_another_output_are_others(networks: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "images", 4)
+    made = {}
+    for output in ("logits", "features", "logits"):
+        prepared = rtbench.export(
+            networks / "two",
+            out=tmp_path / "out",
+            formats=("onnx", "tflite"),
+            precisions=("fp32",),
+            calibration=tmp_path / "images",
+            output=output,
+        )
+        for artifact in prepared.artifacts:
+            assert artifact.check is None or artifact.check.status == "ok", (output, artifact.format)
+        made.setdefault(output, []).append({each.format: each.sha256 for each in prepared.artifacts[1:]})
+    assert made["logits"][0]["tflite"] == made["logits"][1]["tflite"] != made["features"][0]["tflite"]

@@ -136,3 +136,18 @@ def test_offline_the_hub_is_one_sentence(rtbench, monkeypatch) -> None:
     assert "cannot be downloaded (" in done.stderr
     assert done.stderr.strip().endswith("; download it elsewhere, unpack it, and name its folder")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_trained_network_loses_nothing_on_the_way(rtbench, imagenet_sample: Path, tmp_path: Path) -> None:
+    """EfficientNet-Lite0's own weights: PyTorch has 442 of these 500 right, and 437 are asked of INT8."""
+    pytest.importorskip("openvino")
+    assert rtbench("tools", "install", "onnx2tf").returncode == 0
+    names = ("--runtimes", "torch,ort,openvino,litert", "--precisions", "fp32,int8")
+    quick = ("--runs", "5", "--processes", "1", "--patience", "0")
+    done = rtbench("compare", "efficientnet_lite0", *names, "--data", imagenet_sample, *quick, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    run = json.loads((tmp_path / "run/result.json").read_text())
+    right = {row["id"]: round(row["accuracy"]["top1"] * 500) for row in run["rows"]}
+    assert {right[f"{name}/fp32"] for name in ("torch", "ort", "openvino", "litert")} == {442}
+    assert min(right[f"{name}/int8"] for name in ("ort", "openvino", "litert")) >= 437

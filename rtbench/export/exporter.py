@@ -103,7 +103,7 @@ class Exporter:
         images = Calibrating(calibration, calibration_images, self._record.preprocessing)
         tools = artifacts.tool_versions(*PACKAGES["tensorflow"])
         whole = precision == "int8"
-        made_from = _identity(model.record) | {"input": str(self._record.preprocessing.input_shape)} | tools
+        made_from = _identity(model) | {"input": str(self._record.preprocessing.input_shape)} | tools
         made_from |= images.made_from if whole else {}
 
         def write(path: Path) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class Exporter:
         exporter, images = exporters()[kind], Calibrating(calibration, calibration_images, self._record.preprocessing)
         fp32 = self._onnx_fp32(folder) if exporter.source == "onnx" else None
         tools = artifacts.tool_versions(*exporter.packages)
-        made_from = ({"onnx/fp32": fp32.sha256} if fp32 else _identity(self._record)) | images.made_from | tools
+        made_from = ({"onnx/fp32": fp32.sha256} if fp32 else _identity(self._model)) | images.made_from | tools
         path = artifacts.artifact_path(folder, kind, precision, suffix=exporter.suffix)
 
         if fp32 is None and self._record.framework != "torch":
@@ -159,7 +159,7 @@ class Exporter:
         assert model is not None
         path = artifacts.artifact_path(folder, model.kind, model.record.precision)
         tools = artifacts.tool_versions(*PACKAGES[model.record.framework])
-        made_from = {**_identity(model.record), "format": model.kind}
+        made_from = {**_identity(model), "format": model.kind}
 
         def write(target: Path) -> dict[str, Any]:
             model.save(target)
@@ -184,7 +184,7 @@ class Exporter:
         shape = model.record.preprocessing.input_shape
         module = import_module(f"rtbench.export.{model.record.framework}")
         tools = artifacts.tool_versions(*PACKAGES[model.record.framework], *module.PACKAGES)
-        made_from = _identity(model.record) | {"input": str(shape), "opset": str(module.OPSET)} | tools
+        made_from = _identity(model) | {"input": str(shape), "opset": str(module.OPSET)} | tools
 
         def write(path: Path) -> list[str]:
             self._report("export onnx/fp32", 0, 1)
@@ -279,7 +279,15 @@ class Exporter:
         return current
 
 
-def _identity(model: Model) -> dict[str, str]:
+def _identity(loaded: LoadedModel | LoadedTensorFlow | None) -> dict[str, str]:
     """The file, and which of its readings."""
+    assert loaded is not None
+    model = loaded.record
+    output = {"output": cast("LoadedTensorFlow", loaded).output} if model.framework == "tensorflow" else {}
     options = str(sorted(model.arch_options.items()))
-    return {"model": model.sha256, "arch": str(model.arch), "options": options, "key": str(model.checkpoint_key)}
+    return {
+        "model": model.sha256,
+        "arch": str(model.arch),
+        "options": options,
+        "key": str(model.checkpoint_key),
+    } | output

@@ -17,9 +17,8 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from rtbench.errors import ExportFailed, not_importable
 from rtbench.export import onnx as onnx_export
-from rtbench.images.graph_input import GraphInput, channels_last
+from rtbench.images.graph_input import GraphInput
 from rtbench.models.tensorflow.load import LoadedTensorFlow
-from rtbench.models.tensorflow.saved_models import Network
 from rtbench.terms import Precision
 
 OPSET = 18
@@ -40,9 +39,9 @@ def write_onnx(model: LoadedTensorFlow, shape: tuple[int, int, int], path: Path)
     except ImportError as error:
         raise not_importable("tf2onnx", "tf", error) from error
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    frozen = _frozen(model.network, shape, batch=None)
-    source, result = frozen.inputs[0].name, _output_of(frozen, model)
-    last = channels_last(model.network.shape)
+    frozen = _frozen(model, shape, batch=None)
+    source, result = frozen.inputs[0].name, frozen.outputs[0].name
+    last = model.network.channels_last
     try:
         graph, _ = tf2onnx.convert._convert_common(  # from_function() wants the names of a tf.function
             frozen.graph.as_graph_def(),
@@ -69,9 +68,9 @@ def write_tflite(
     Raises ExportFailed with TensorFlow's reason where it cannot.
     """
     network = model.network
-    frozen = _frozen(network, model.record.preprocessing.input_shape, batch=1)
+    frozen = _frozen(model, model.record.preprocessing.input_shape, batch=1)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
-    taken = GraphInput(network.kind, channels_last=channels_last(network.shape))
+    taken = GraphInput(network.kind, channels_last=network.channels_last)
 
     def calibrating() -> Iterator[list[NDArray[Any]]]:
         for done, image in enumerate(images):
@@ -94,19 +93,14 @@ def write_tflite(
     path.write_bytes(made)
 
 
-def _frozen(network: Network, shape: tuple[int, int, int], batch: int | None) -> Any:
-    """The network as one graph with its weights as constants, for inputs of this shape and their own layout."""
-    channels, height, width = shape
-    sides = (height, width, channels) if channels_last(network.shape) else shape
+def _frozen(model: LoadedTensorFlow, shape: tuple[int, int, int], batch: int | None) -> Any:
+    """The network as one graph with its weights as constants and the model's output alone, for inputs of this shape in
+    their own layout."""
+    network, (channels, height, width) = model.network, shape
+    sides = (height, width, channels) if network.channels_last else shape
     spec = tf.TensorSpec((batch, *sides), network.kind)
-    function = tf.function(lambda image: network.function(**{network.input: image}))
+    function = tf.function(lambda image: network.function(**{network.input: image})[model.output])
     return convert_variables_to_constants_v2(function.get_concrete_function(spec))
-
-
-def _output_of(frozen: Any, model: LoadedTensorFlow) -> str:
-    """The tensor of a frozen graph that is the model's output: they are in the order of their names."""
-    name: str = frozen.outputs[sorted(model.network.outputs).index(model.output)].name
-    return name
 
 
 def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtbench.errors import InvalidOutput, not_importable
-from rtbench.images.graph_input import GraphInput, channels_last
+from rtbench.images.graph_input import GraphInput
 from rtbench.records.model import Artifact, Model
 from rtbench.runtimes import Clock, SessionInfo
 
@@ -28,7 +28,7 @@ class TensorFlowSession:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(1)
         self._network = open_saved_model(Path(artifact.path), trust_code=trust_code)
-        self._taken = GraphInput(self._network.kind, channels_last=channels_last(self._network.shape))
+        self._taken = GraphInput(self._network.kind, channels_last=self._network.channels_last)
         self._name = artifact.output or self._network.outputs[0]
         self.info = SessionInfo(
             provider=f"tensorflow {tf.__version__}",

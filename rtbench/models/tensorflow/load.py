@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rtbench import artifacts
 from rtbench.errors import UsageError
-from rtbench.images.graph_input import CHANNELS, GraphInput, channels_last
+from rtbench.images.graph_input import CHANNELS, GraphInput
 from rtbench.images.preprocessing import NOT_SAID, for_channels, overridden, pixels_alone, sized, tf_recipe
 from rtbench.models import require_classes
 from rtbench.models.tensorflow.saved_models import Network, open_saved_model
@@ -51,7 +51,7 @@ class LoadedTensorFlow:
 
 
 def run(network: Network, output: str, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-    taken = GraphInput(network.kind, channels_last=channels_last(network.shape)).of(batch)
+    taken = GraphInput(network.kind, channels_last=network.channels_last).of(batch)
     array: NDArray[np.float32] = np.asarray(network(taken)[output], dtype=np.float32)
     return array
 
@@ -124,7 +124,7 @@ def _recipe(
         known_kinds = " or ".join(sorted(KINDS))
         raise UsageError(f"{path} takes an input of {network.kind.name}", f"export it with {known_kinds}")
     _, *sides = network.shape
-    height, width, channels = sides if channels_last(network.shape) else (*sides[1:], sides[0])
+    height, width, channels = sides if network.channels_last else (*sides[1:], sides[0])
     if channels not in (*CHANNELS, None):
         raise UsageError(f"{path} takes inputs of {channels} channels, not of 1 or 3", "export an image classifier")
     recipe = sized(known or tf_recipe(), height, width)

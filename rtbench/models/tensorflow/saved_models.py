@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from rtbench.errors import UsageError, not_importable
+from rtbench.images.graph_input import CHANNELS
 from rtbench.models.tensorflow import GRAPH
 from rtbench.models.trust import NotShown, needs_trust
 
@@ -54,6 +55,11 @@ class Network:
     shape: tuple[int | None, ...]
     outputs: tuple[str, ...]
     parameters: int
+
+    @property
+    def channels_last(self) -> bool:
+        """As TensorFlow's networks are, but where the signature says otherwise."""
+        return self.shape[1] not in CHANNELS or self.shape[3] in CHANNELS
 
     def __call__(self, batch: NDArray[Any]) -> dict[str, Any]:
         outputs: dict[str, Any] = self.function(**{self.input: tf.constant(batch)})
