@@ -67,6 +67,14 @@ def test_networks_of_keras_applications_get_their_own_recipe(networks: Path) -> 
         np.testing.assert_allclose(normalise(pixel, recipe).transpose(0, 2, 3, 1), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_the_baselines_recipe_is_taken_where_it_is_asked_for(networks: Path) -> None:
+    for name in ("resnet50.keras", "small"):
+        recipe = load(networks / name, preprocess="tf").record.preprocessing
+        assert (recipe.colour_order, recipe.mean) == ("RGB", (0.485, 0.456, 0.406))
+        assert recipe.source == "the baseline's TensorFlow recipe, by --preprocess tf"
+    assert load(networks / "uint8", preprocess="tf").record.preprocessing.mean == (0.0, 0.0, 0.0)
+
+
 @pytest.mark.slow
 def test_the_names_in_keras_applications_are_known() -> None:
     """Every architecture of it, by the names that it gives: normalised outside as its own module does, or inside."""

@@ -64,7 +64,7 @@ def for_channels(recipe: Preprocessing, channels: int) -> Preprocessing:
 
 def overridden(recipe: Preprocessing, options: ModelOptions) -> Preprocessing:
     """`recipe` with the user's own words in place; a new input size keeps the share that is cropped."""
-    if options.preprocess == "tf" and recipe.preprocess != "tf":
+    if options.preprocess == "tf":
         recipe = tf_recipe(recipe)
         recipe = recipe.model_copy(update={"source": f"{recipe.source}, by --preprocess tf"})
     elif options.preprocess and recipe.preprocess != options.preprocess:

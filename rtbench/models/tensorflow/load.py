@@ -128,13 +128,12 @@ def _recipe(
     if channels not in (*CHANNELS, None):
         raise UsageError(f"{path} takes inputs of {channels} channels, not of 1 or 3", "export an image classifier")
     recipe = sized(known or tf_recipe(), height, width)
-    choices = []
+    recipe, choices = for_channels(overridden(recipe, options), channels or 3), []
     if network.kind == np.uint8:
         recipe = pixels_alone(path, recipe, options)
         choices = ["it takes pixels from 0 to 255 and normalises them itself"]
     elif known is None and not (options.mean or options.std or options.preprocess):
         choices = [NOT_SAID]
-    recipe = for_channels(overridden(recipe, options), channels or 3)
     own = height or recipe.height_width[0], width or recipe.height_width[1]
     if own != recipe.height_width:
         taken = recipe.model_copy(update={"input_size": own}).size_text
