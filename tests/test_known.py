@@ -54,8 +54,8 @@ def test_what_cannot_be_named_is_refused_with_what_can(written, said):
     assert str(raised.value) == said
 
 
-def test_only_plain_torch_is_the_reference():
-    assert [name for name in RUNTIMES if choose(name, gpu=False).is_reference] == ["torch"]
+def test_only_a_framework_as_it_is_is_the_reference():
+    assert [name for name in RUNTIMES if choose(name, gpu=False).is_reference] == ["torch", "tf"]
     assert not choose("torch+channels_last", gpu=False).is_reference
     assert choose("torch+bf16", gpu=False).source("bf16") == "fp32"
     assert choose("torch+channels_last+bf16", gpu=False).words("bf16") == ("channels_last", "bf16")

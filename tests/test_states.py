@@ -137,8 +137,8 @@ def test_safetensors_are_read_whole_and_in_parts(state: State, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5 file.*tf2onnx"),
-        (b"\x1c\0\0\0TFL3" + bytes(100), "TensorFlow Lite model.*tf2onnx"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5 file.*ends in .h5"),
+        (b"\x1c\0\0\0TFL3" + bytes(100), "TensorFlow Lite model.*ends in .tflite"),
         (b"GGUF" + bytes(100), "GGUF file"),
         (b"<?xml version='1.0'?><net/>", "XML file"),
     ],
