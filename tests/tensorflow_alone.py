@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import tarfile
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -24,6 +25,17 @@ from rtbench.testing import check_runtime
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's own modules use what is deprecated
 CLASSES = 7
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Which can be said before TensorFlow has begun, and not after."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import tensorflow
+
+        tensorflow.config.threading.set_intra_op_parallelism_threads(1)
+        tensorflow.config.threading.set_inter_op_parallelism_threads(1)
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ NASTY = "\x1b[2J\x1b]0;owned\x07\n| forged | row |\r\x9b31m\u202eabc\u2028\x00[/
 def nasty(data: Any) -> Any:
     """The same JSON with that at the end of every text that is free to be any."""
     words = {"precision", "status", "format", "interpolation", "preprocess", "colour_order", "verdict", "created"}
-    words |= {"name", "path", "sha256"}  # which are checked to be what they say
+    words |= {"name", "path", "sha256", "framework"}  # which are checked to be what they say
     match data:
         case dict():
             return {key: each if key in words or key == "schema_version" else nasty(each) for key, each in data.items()}

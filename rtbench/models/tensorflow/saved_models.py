@@ -108,7 +108,7 @@ def _network(folder: Path, loaded: Any) -> Network:
         next(iter(inputs)),
         np.dtype(spec.dtype.as_numpy_dtype),
         tuple(spec.shape.as_list()),
-        tuple(function.structured_outputs),
+        tuple(sorted(function.structured_outputs)),
         sum(int(np.prod(each.shape)) for each in function.variables),
     )
 
