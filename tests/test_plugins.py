@@ -129,7 +129,7 @@ def test_an_exporter_makes_the_artifacts_of_its_runtime(model: Path, tmp_path: P
     wrong = run("-m", "rtbench", "export", "m.pt", *flags, "--formats", "copie", path=path, cwd=tmp_path)
     assert (wrong.returncode, wrong.stderr) == (
         2,
-        "rtbench: there is no format 'copie'; there are onnx, trt, copy\n",
+        "rtbench: there is no format 'copie'; there are onnx, trt, tflite, copy\n",
     )
 
 
