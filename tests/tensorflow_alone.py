@@ -154,6 +154,17 @@ def test_code_needs_trust(networks: Path, tmp_path: Path, monkeypatch, name: str
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_of_two_kinds_is_read_as_keras_reads_it(networks: Path, tmp_path: Path, monkeypatch) -> None:
+    """HDF5 with a Lambda, and behind it an archive that is harmless."""
+    monkeypatch.chdir(tmp_path)
+    both = (networks / "lambda.h5").read_bytes() + (networks / "small.keras").read_bytes()
+    (tmp_path / "m.h5").write_bytes(both)
+    assert zipfile.is_zipfile(tmp_path / "m.h5")
+    with pytest.raises(UsageError, match="it has a Lambda"):
+        load(tmp_path / "m.h5")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.h5"]
+
+
 def test_code_runs_with_trust(networks: Path, known, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     np.testing.assert_allclose(load(networks / "write", trust_code=True).logits(known[0]), known[1], atol=1e-5)

@@ -12,13 +12,7 @@ from rtbench.cli.output import complain, progress_bar, say
 from rtbench.models.tensorflow import is_tensorflow
 from rtbench.options import ScoreOptions
 
-RUNTIMES = {
-    ".onnx": "ort",
-    ".engine": "trt",
-    ".plan": "trt",
-    ".fake": "fake",
-    ".tflite": "litert",
-}
+RUNTIMES = {".onnx": "ort", ".engine": "trt", ".plan": "trt", ".fake": "fake", ".tflite": "litert"}
 """What runs a file that PyTorch does not."""
 
 

@@ -11,7 +11,7 @@ from rtbench import artifacts
 from rtbench.errors import UsageError, not_importable
 from rtbench.images.apart import bounded_time
 from rtbench.images.graph_input import CHANNELS, channels_last
-from rtbench.images.preprocessing import NOT_SAID, RESNET, for_channels, overridden, pixels_alone, sized, tf_recipe
+from rtbench.images.preprocessing import ASSUMED, RESNET, for_channels, overridden, pixels_alone, sized, tf_recipe
 from rtbench.models import require_classes
 from rtbench.options import ModelOptions
 from rtbench.records.model import Artifact, Model, Preprocessing, safe_name
@@ -135,7 +135,7 @@ def _recipe(path: Path, source: dict[str, Any], options: ModelOptions) -> tuple[
         return pixels_alone(path, base, options), ["it takes pixels from 0 to 255 and normalises them itself"]
     if options.mean or options.std or options.preprocess:
         return base, []
-    return base, [NOT_SAID]
+    return base, [ASSUMED]
 
 
 def _precision(interpreter: Any) -> Precision:

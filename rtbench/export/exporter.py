@@ -14,18 +14,17 @@ from rtbench import artifacts
 from rtbench.errors import ExportFailed, RuntimeUnavailable, UsageError, reading
 from rtbench.export.calibrating import Calibrating
 from rtbench.export.known import exporters, load_exporter
-from rtbench.export.opening import Logits, open_source
+from rtbench.export.opening import PACKAGES, Logits, open_source
 from rtbench.images import preprocessing
 from rtbench.options import PrepareOptions, require_path
 from rtbench.records.model import Artifact, Calibration, Model, Preprocessing
-from rtbench.terms import Format, Framework, Precision
+from rtbench.terms import Format, Precision
 
 if TYPE_CHECKING:
     from rtbench.models.loaded import LoadedModel
     from rtbench.models.tensorflow.load import LoadedTensorFlow
 
 Report = Callable[[str, int, int], None]
-PACKAGES: dict[Framework, tuple[str, ...]] = {"torch": ("torch",), "tensorflow": ("tensorflow-cpu", "tensorflow")}
 
 OVERFLOW_IMAGES = 32
 
@@ -97,24 +96,12 @@ class Exporter:
         self, folder: Path, precision: Precision, calibration: Calibration, calibration_images: Path
     ) -> Artifact:
         """One TFLite artifact of a model of TensorFlow's, kept where it is there and current."""
+        from rtbench.export.tensorflow import make_tflite
+
         model = cast("LoadedTensorFlow", self._model)
-        from rtbench.export.tensorflow import write_tflite
-
         images = Calibrating(calibration, calibration_images, self._record.preprocessing)
-        tools = artifacts.tool_versions(*PACKAGES["tensorflow"])
-        whole = precision == "int8"
-        made_from = _identity(model) | {"input": str(self._record.preprocessing.input_shape)} | tools
-        made_from |= images.made_from if whole else {}
-
-        def write(path: Path) -> dict[str, Any]:
-            progress = self._counting(f"export tflite/{precision}{': calibrate' if whole else ''}")
-            write_tflite(model, precision, path, images.inputs(), lambda done: progress(done, images.count))
-            return {"dynamic_batch": False}
-
-        path = artifacts.artifact_path(folder, "tflite", precision)
-        kept = calibration if whole else None
-        current = artifacts.reusable(path, "tflite", precision, made_from)
-        return current or artifacts.make(path, "tflite", precision, made_from, tools, write, kept)
+        source = _identity(model) | {"input": str(self._record.preprocessing.input_shape)}
+        return make_tflite(lambda: model, source, folder, precision, images, self._report)
 
     def export_other(
         self, folder: Path, kind: Format, precision: Precision, calibration: Calibration, calibration_images: Path

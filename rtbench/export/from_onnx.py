@@ -8,22 +8,20 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rtbench import artifacts
 from rtbench.errors import ExportFailed
-from rtbench.export import tensorflow, tools
+from rtbench.export import tools
 from rtbench.export.calibrating import Calibrating
+from rtbench.export.tensorflow import make_tflite
 from rtbench.models.tensorflow.load import LoadedTensorFlow
 from rtbench.models.tensorflow.saved_models import open_saved_model
 from rtbench.records.model import Artifact, Calibration, Model
 from rtbench.terms import Precision
 
 TOOL = "onnx2tf"
-PACKAGES = ("tensorflow-cpu", "tensorflow")
 
 
 def _noise() -> NDArray[np.float32]:
@@ -42,21 +40,9 @@ class FromOnnx:
     ) -> Artifact:
         """One TFLite artifact next to the ONNX, kept where it is there and current."""
         images = Calibrating(calibration, calibration_images, model.preprocessing)
-        whole = precision == "int8"
-        made_with = artifacts.tool_versions(*PACKAGES) | {TOOL: tools.folder_of(TOOL).name}
-        made_from = {"onnx/fp32": fp32.sha256} | made_with | (images.made_from if whole else {})
-
-        def write(path: Path) -> dict[str, Any]:
-            loaded = self._saved_model(fp32, model)
-            phase = f"export tflite/{precision}{': calibrate' if whole else ''}"
-            counting = lambda done: self._report(phase, done, images.count)  # noqa: E731
-            tensorflow.write_tflite(loaded, precision, path, images.inputs(), counting)
-            return {"dynamic_batch": False}
-
-        path = artifacts.artifact_path(Path(fp32.path).parent, "tflite", precision)
-        kept = calibration if whole else None
-        current = artifacts.reusable(path, "tflite", precision, made_from)
-        return current or artifacts.make(path, "tflite", precision, made_from, made_with, write, kept)
+        source = {"onnx/fp32": fp32.sha256, TOOL: tools.folder_of(TOOL).name}
+        folder = Path(fp32.path).parent
+        return make_tflite(lambda: self._saved_model(fp32, model), source, folder, precision, images, self._report)
 
     def close(self) -> None:
         self._scratch.cleanup()

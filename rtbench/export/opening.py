@@ -17,11 +17,13 @@ from rtbench.models.tensorflow import is_address, is_exported, is_tensorflow
 from rtbench.models.tensorflow.hub import downloaded
 from rtbench.options import ModelOptions
 from rtbench.records.model import Artifact, Model, Preprocessing
+from rtbench.terms import Framework
 
 if TYPE_CHECKING:
     from rtbench.models.loaded import LoadedModel
     from rtbench.models.tensorflow.load import LoadedTensorFlow
 
+PACKAGES: dict[Framework, tuple[str, ...]] = {"torch": ("torch",), "tensorflow": ("tensorflow-cpu", "tensorflow")}
 Logits = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 

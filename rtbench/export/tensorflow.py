@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,14 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from rtbench import artifacts
 from rtbench.errors import ExportFailed, not_importable
 from rtbench.export import onnx as onnx_export
+from rtbench.export import opening
+from rtbench.export.calibrating import Calibrating
 from rtbench.images.graph_input import GraphInput
 from rtbench.models.tensorflow.load import LoadedTensorFlow
+from rtbench.records.model import Artifact
 from rtbench.terms import Precision
 
 OPSET = 18
@@ -57,6 +61,30 @@ def write_onnx(model: LoadedTensorFlow, shape: tuple[int, int, int], path: Path)
     _rename(graph.graph, result, onnx_export.OUTPUT)
     onnx_export.save(graph, path)
     onnx_export.check(path)
+
+
+def make_tflite(
+    load: Callable[[], LoadedTensorFlow],
+    source: Mapping[str, str],
+    folder: Path,
+    precision: Precision,
+    images: Calibrating,
+    report: Callable[[str, int, int], None],
+) -> Artifact:
+    """One TFLite artifact of the model that `load` gives, kept where it is there and made from the same `source`."""
+    whole = precision == "int8"
+    tools = artifacts.tool_versions(*opening.PACKAGES["tensorflow"])
+    made_from = {**source, **tools, **(images.made_from if whole else {})}
+    phase = f"export tflite/{precision}{': calibrate' if whole else ''}"
+
+    def write(path: Path) -> dict[str, Any]:
+        write_tflite(load(), precision, path, images.inputs(), lambda done: report(phase, done, images.count))
+        return {"dynamic_batch": False}
+
+    path = artifacts.artifact_path(folder, "tflite", precision)
+    kept = images.record if whole else None
+    current = artifacts.reusable(path, "tflite", precision, made_from)
+    return current or artifacts.make(path, "tflite", precision, made_from, tools, write, kept)
 
 
 def write_tflite(

@@ -23,7 +23,7 @@ RESNET = Preprocessing(
 """The baseline document's own recipe, used where nothing else is known."""
 PIXELS = (1 / 255, 1 / 255, 1 / 255)
 """The standard deviation, of a mean of 0, that gives a network the values from 0 to 255."""
-NOT_SAID = "its normalisation is not known and was taken to be the baseline document's; --mean and --std choose"
+ASSUMED = "its normalisation is not known and was taken to be the baseline document's; --mean and --std choose"
 """Of a model of TensorFlow's that does not say how its input is normalised."""
 
 

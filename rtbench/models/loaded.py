@@ -36,7 +36,7 @@ class LoadedModel:
         """Nothing is kept outside of memory."""
 
     def save(self, target: Path) -> None:
-        """As PyTorch saves it; what is no state dict is copied."""
+        """As PyTorch saves it, or a copy of its file."""
         if self.kind == "state_dict":
             assert isinstance(self.module, torch.nn.Module)
             torch.save(self.module.state_dict(), target)

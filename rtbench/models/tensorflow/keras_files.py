@@ -93,8 +93,11 @@ def _check(path: Path) -> None:
 
 
 def _config(path: Path) -> Any:
-    """What the file says of its layers; NotShown where its weights are in other files."""
-    if zipfile.is_zipfile(path):
+    """What the file says of its layers; NotShown where its weights are in other files.
+
+    Which kind it is goes by its name, as in Keras: a file can be an archive and HDF5 at once.
+    """
+    if path.suffix == ".keras":
         with zipfile.ZipFile(path) as archive:
             sizes = [member.file_size for member in archive.infolist()]
             if sum(sizes) > path.stat().st_size + MOST_CONFIG or archive.getinfo("config.json").file_size > MOST_CONFIG:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rtbench import artifacts
 from rtbench.errors import UsageError
 from rtbench.images.graph_input import CHANNELS, GraphInput
-from rtbench.images.preprocessing import NOT_SAID, for_channels, overridden, pixels_alone, sized, tf_recipe
+from rtbench.images.preprocessing import ASSUMED, for_channels, overridden, pixels_alone, sized, tf_recipe
 from rtbench.models import require_classes
 from rtbench.models.tensorflow.saved_models import Network, open_saved_model
 from rtbench.options import ModelOptions
@@ -133,7 +133,7 @@ def _recipe(
         recipe = pixels_alone(path, recipe, options)
         choices = ["it takes pixels from 0 to 255 and normalises them itself"]
     elif known is None and not (options.mean or options.std or options.preprocess):
-        choices = [NOT_SAID]
+        choices = [ASSUMED]
     own = height or recipe.height_width[0], width or recipe.height_width[1]
     if own != recipe.height_width:
         taken = recipe.model_copy(update={"input_size": own}).size_text
