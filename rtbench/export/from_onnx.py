@@ -10,11 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from rtbench.errors import ExportFailed
+from rtbench.export import onnx as onnx_export
 from rtbench.export import tools
 from rtbench.export.calibrating import Calibrating
+from rtbench.export.max_pools import pad_before_pooling
 from rtbench.export.tensorflow import make_tflite
 from rtbench.models.tensorflow.load import LoadedTensorFlow
 from rtbench.models.tensorflow.saved_models import open_saved_model
@@ -55,9 +58,12 @@ class FromOnnx:
             onnx2tf.onnx2tf.download_test_image_data = _noise
             self._report("convert the ONNX to a SavedModel", 0, 1)
             folder = Path(self._scratch.name)
+            graph = onnx.load(fp32.path)
+            pad_before_pooling(graph)
+            onnx_export.save(graph, folder / "padded.onnx")
             try:
                 onnx2tf.convert(
-                    input_onnx_file_path=fp32.path,
+                    input_onnx_file_path=str(folder / "padded.onnx"),
                     output_folder_path=str(folder),
                     non_verbose=True,
                     output_signaturedefs=True,
