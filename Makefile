@@ -6,6 +6,9 @@ STAMP  := $(VENV)/installed
 EXTRAS ?= sample
 DEVELOPED = $(VENV)/developed
 DEVELOPING ?= sample,timm,hf,rtx,openvino,tf,litert,parquet,mlperf,dev
+PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+# Without an NVIDIA driver PyTorch's CPU build will do, a twentieth of the size. CPU_TORCH= takes PyPI's all the same.
+CPU_TORCH ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 
 # make compare MODEL=model.pt DATA=/data/val RUNTIMES=torch,ort PRECISIONS=fp32,int8 RUNS=200 OUT=runs/mine ARGS='--strict'
 MODEL ?=
@@ -30,7 +33,7 @@ read_only     = --mount type=bind,src='$(1)',dst='$(1)',readonly
 MODEL_FOLDERS = $(sort $(patsubst %/,%,$(dir $(filter /%,$(MODEL)))))
 model_path    = $(if $(wildcard $(1)),$(patsubst $(CURDIR)/engines/%,engines/%,$(abspath $(1))),$(1))
 
-.PHONY: help install develop compare export doctor test check format benchmark fuzz chaos mutants pycuda gpu-check clean \
+.PHONY: help install develop compare export doctor test check format docs screenshots benchmark fuzz chaos mutants pycuda gpu-check clean \
         docker-build docker-doctor docker-compare docker-gpu-check docker-test docker-smoke
 
 help: ## list the targets
@@ -40,11 +43,15 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "rtbench needs Python 3.10 or newer: make PYTHON=python3.12")'
 	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and print("Python 3.10 will do on a CPU; on a GPU, ONNX Runtime needs 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	$(if $(CPU_TORCH),$(PIP) --no-deps --retries 0 --index-url $(CPU_TORCH) torch torchvision || echo "PyTorch's CPU build was not found: PyPI's is installed")
+	$(PIP) --editable '.[$(EXTRAS)]'
 	touch $@
 
+# Tests look at the CUDA libraries that PyPI's PyTorch brings, on any machine.
+$(DEVELOPED): CPU_TORCH :=
 $(DEVELOPED): $(STAMP)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[$(DEVELOPING)]'
+	! $(BIN)/python -m pip freeze | grep -q '^torch==.*+cpu' || $(BIN)/python -m pip uninstall --quiet --yes torch torchvision
+	$(PIP) --editable '.[$(DEVELOPING)]'
 	touch $@
 
 install: $(STAMP) ## make .venv with everything pinned that a comparison needs; more with EXTRAS=sample,timm,openvino
@@ -91,8 +98,16 @@ chaos: $(DEVELOPED) ## kill comparisons 100 times, resume them, and see that not
 	$(BIN)/python benchmarks/chaos.py $(ARGS)
 
 mutants: $(DEVELOPED) ## change the pure modules in every place and see that their tests notice: by hand, or weekly
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[mutants]'
+	$(PIP) --editable '.[mutants]'
 	$(BIN)/python benchmarks/mutants.py $(ARGS)
+
+docs: $(DEVELOPED) ## build the site of the documentation into build/site, and check its links
+	rm -rf build/pages && mkdir -p build/pages
+	git ls-files --cached --others --exclude-standard -- '*.md' 'docs/*' ':!tests' | xargs cp --parents --target-directory build/pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+screenshots: $(DEVELOPED) ## make the README's table and the pictures of the docs anew, on a quiet machine
+	$(BIN)/python benchmarks/screenshots.py
 
 docker-build: ## build the container image
 	$(DOCKER) build --file docker/Dockerfile --tag $(IMAGE) $(ARGS) .

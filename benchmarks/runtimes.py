@@ -3,9 +3,9 @@
     python benchmarks/runtimes.py > benchmarks/results/DATE-runtimes.md             # 40 minutes, a quiet machine
     python benchmarks/runtimes.py --networks resnet18 --threads 1 --runs 50
 
-Weights are random where they cannot be had offline, with batch normalisation settled on photographs: without that values grow
-from layer to layer, until XNNPACK refuses their scales. Accuracy is measured elsewhere. Runs are kept in the folder
-`--keep`. TFLite needs `rtbench tools install onnx2tf`. Prints Markdown.
+Weights are random where they cannot be had offline, with batch normalisation settled on photographs, so that values are
+of the size that they have in a trained network. Accuracy is measured elsewhere. Runs are kept in the folder `--keep`.
+TFLite needs `rtbench tools install onnx2tf`. Prints Markdown.
 """
 
 from __future__ import annotations

@@ -180,6 +180,21 @@ def test_the_container_is_installed_by_the_makefile_with_the_extras_it_names(mak
         assert f"--constraint constraints.txt --editable '.[{expected}]'" in line
 
 
+def installs(make, *arguments: str) -> list[str]:
+    return [line for line in make("--dry-run", *arguments).stdout.splitlines() if "pip install" in line]
+
+
 def test_a_comparison_installs_no_tools_of_developers(make):
-    (line,) = (line for line in make("--dry-run", "compare").stdout.splitlines() if "pip install" in line)
-    assert line.endswith("--editable '.[sample]'")
+    assert installs(make, "compare")[-1].endswith("--editable '.[sample]'")
+
+
+def test_pytorchs_cpu_build_is_taken_where_there_is_no_nvidia_driver(make):
+    driver = make.folder.parent / "bin" / "nvidia-smi"
+    shutil.copy("/bin/true", driver)
+    (only,) = installs(make, "compare")
+    driver.unlink()
+    torch, rest = installs(make, "compare")
+    assert rest == only
+    assert "--index-url https://download.pytorch.org/whl/cpu torch torchvision ||" in torch
+    assert installs(make, "compare", "CPU_TORCH=") == [only]
+    assert not [line for line in installs(make, "develop") if "whl/cpu" in line], "tests look at CUDA's libraries"

@@ -1,7 +1,7 @@
 """Max pools whose padding a converter to INT8 can take.
 
-Max pooling pads with minus infinity. Converters write that as the lowest float, and INT8 takes it for a value: its range
-becomes that of all floats, and every other value is lost.
+Max pooling pads with minus infinity. Converters write that as the lowest float, and INT8 takes it for a value: its
+range becomes that of all floats, and every other value is lost.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _never_negative(node: onnx.NodeProto, positive: set[str], constants: Mapping
 
 
 def _padding(node: onnx.NodeProto, shapes: Mapping[str, list[int]]) -> list[int] | None:
-    """How a MaxPool pads each axis, at its start and at its end, as Pad takes it; None where it does not, or has gaps."""
+    """How a MaxPool pads each axis, at its start and its end, as Pad takes it; None where it does not, or has gaps."""
     if node.op_type != "MaxPool":
         return None
     given = {each.name: helper.get_attribute_value(each) for each in node.attribute}

@@ -236,9 +236,9 @@ def _environment_note(run: Run) -> str:
     gpu = f", {env.gpu.name}" if env.gpu else ", no GPU"
     return (
         f"Batch 1, including host-device copies{runs}, {env.threads} threads a row on {env.cpu}{gpu}."
-        f" mean ± 95 % is over {'processes' if timed and timed.processes >= LEAST_PROCESSES else 'rounds'},"
-        " comparisons are of medians round by round;"
-        " agree is top-1 agreement with the model."
+        f" Mean ± 95 % is over {'processes' if timed and timed.processes >= LEAST_PROCESSES else 'rounds'},"
+        " comparisons are of medians round by round."
+        " Agree is top-1 agreement with the model."
     )
 
 

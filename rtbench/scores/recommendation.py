@@ -207,8 +207,8 @@ def _caveat(run: Run, row: Row, loss: Loss, chosen: Row | None) -> str:
             return f"{name}, but unstable: {row.latency.warnings[0].partition(':')[0]}."
         return f"{name}, but its model is less accurate than another one, or may be."
     if loss.interval is None:
-        give = "the model itself with --reference" if row.accuracy else "labelled images with --data"
-        return f"{name}, but nothing is known of its loss against the model itself; give {give}."
+        give = "--reference MODEL" if row.accuracy else "labelled images with --data"
+        return f"{name}, but its loss against the model itself is not known: give {give}."
     low, high = (100 * end for end in loss.interval)
     unit = "points of top-1" if loss.kind == "top-1" else "% of the model's answers"
     if loss.evidence == "lost":
