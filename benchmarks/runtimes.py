@@ -3,9 +3,9 @@
     python benchmarks/runtimes.py > benchmarks/results/DATE-runtimes.md             # 40 minutes, a quiet machine
     python benchmarks/runtimes.py --networks resnet18 --threads 1 --runs 50
 
-Weights are random where they cannot be had offline, with batch normalisation settled on photographs, so that values are
-of the size that they have in a trained network. Accuracy is measured elsewhere. Runs are kept in the folder `--keep`.
-TFLite needs `rtbench tools install onnx2tf`. Prints Markdown.
+Weights are random where they cannot be had offline: latency does not depend on them, accuracy is measured elsewhere.
+Runs are kept in the folder `--keep`, and those that are there already are not measured again. TFLite needs
+`rtbench tools install onnx2tf`. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -17,50 +17,24 @@ import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 
-import numpy as np
-import torch
-import torchvision
-from PIL import Image
-
-from rtbench.images import sample
-from rtbench.images.preprocessing import RESNET, normalise
 from rtbench.records.run import Row, Run
 from rtbench.runs.result import read_run
 
 NETWORKS = ("resnet18", "efficientnet_lite0", "mobilenet_v2", "vit_b_16")
 TRAINED = ("efficientnet_lite0",)
 """Those whose weights come with rtbench's sample."""
-PHOTOGRAPHS = 64
 VARIANTS = ("torch+fp32", "torch+channels_last+fp32", "torch+compile+fp32", "torch+channels_last+compile+bf16")
 RUNTIMES = (*VARIANTS, "ort", "openvino", "litert")
 
 
-def settled(network: str, path: Path) -> None:
-    """Write random weights of the network."""
-    torch.manual_seed(0)
-    model = torchvision.models.get_model(network).train()
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.momentum = None  # the mean of all that it sees
-    crops = [
-        np.asarray(Image.open(each.path).convert("RGB").resize((224, 224), box=each.box))
-        for each in sample.calibration_crops(PHOTOGRAPHS).files
-    ]
-    with torch.no_grad():
-        for some in np.array_split(normalise(np.stack(crops), RESNET), 4):
-            model(torch.from_numpy(some))
-    torch.save(model.state_dict(), path)
-
-
 def measured(network: str, threads: int, given: argparse.Namespace, folder: Path) -> Run:
     out = folder / f"{network}-{threads}"
-    model = folder / f"{network}.pt"
-    if network not in TRAINED and not model.exists():
-        settled(network, model)
-    command = [sys.executable, "-m", "rtbench", "compare", network if network in TRAINED else model.name]
-    command += ["--runtimes", ",".join(RUNTIMES)]
+    if (out / "result.json").exists() and read_run(out).complete:
+        return read_run(out)
+    command = [sys.executable, "-m", "rtbench", "compare", network, "--runtimes", ",".join(RUNTIMES)]
     command += ["--precisions", "fp32,bf16,fp16,int8", "--threads", str(threads), "--runs", str(given.runs)]
     command += ["--processes", str(given.processes), "--calibration-images", "64", "--out", str(out)]
+    command += ["--limit", "64", *([] if network in TRAINED else ["--random-weights"])]
     done = subprocess.run(
         command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
     )
@@ -118,7 +92,9 @@ def main() -> None:
     tools = ("torch", "onnxruntime-gpu", "openvino", "ai-edge-litert")
     versions = ", ".join(f"{name} {environment.packages[name]}" for name in tools if name in environment.packages)
     print(f"# Runtimes on the CPU, {datetime.now(timezone.utc):%Y-%m-%d}\n")
-    print(f"{environment.cpu}; {versions}. Medians of {given.runs} runs in {given.processes} processes a row, batch 1,")
+    timed = sorted({row.latency.runs for run in runs.values() for row in run.rows if row.latency})
+    medians = f"Medians of {' or '.join(map(str, timed))} runs in {given.processes} processes a row"
+    print(f"{environment.cpu}; {versions}. {medians}, batch 1,")
     print("in ms; in brackets how many times faster than torch/fp32, round by round; `!` marks an unstable row.\n")
     print(*table(runs), sep="\n")
     print(*["", *reasons(runs)], sep="\n")

@@ -41,6 +41,11 @@ def _escape(char: str) -> str:
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 thread`, `2 threads`."""
+    return f"{number} {noun}{'' if number == 1 else 'es' if noun.endswith('s') else 's'}"
+
+
 def not_importable(package: str, extra: str, error: ImportError) -> RuntimeUnavailable:
     """What to raise where a package that an extra of rtbench's brings is not there, or does not fit this machine."""
     missing = isinstance(error, ModuleNotFoundError)

@@ -16,9 +16,13 @@ from google.protobuf import text_format
 from tensorflow.core.protobuf import saved_model_pb2
 
 SIDE, CLASSES = 32, 7
+GOLDFISH = 1
+"""Its class in ImageNet, which `background` answers always."""
 
 
-def network(*before: keras.layers.Layer, activation: str | None = None, name: str = "small") -> keras.Model:
+def network(
+    *before: keras.layers.Layer, activation: str | None = None, name: str = "small", classes: int = CLASSES
+) -> keras.Model:
     layers = keras.layers
     image = layers.Input((SIDE, SIDE, 3))
     x = image
@@ -28,7 +32,7 @@ def network(*before: keras.layers.Layer, activation: str | None = None, name: st
     x = layers.DepthwiseConv2D(3)(x)
     x = layers.AveragePooling2D(5)(x)
     x = layers.Flatten()(x)
-    return keras.Model(image, layers.Dense(CLASSES, activation=activation)(x), name=name)
+    return keras.Model(image, layers.Dense(classes, activation=activation)(x), name=name)
 
 
 class Function(tf.Module):
@@ -94,6 +98,9 @@ def main(folder: Path) -> None:
     inputs[0, 0, 0] = (-1, 1, 0)
     np.savez(folder / "outputs.npz", inputs=inputs, outputs=small.predict(inputs, verbose=0))
     network(activation="softmax").export(str(folder / "softmax"), verbose=False)
+    background = network(classes=1001)
+    background.layers[-1].bias.assign(10 * np.eye(1001)[GOLDFISH + 1])
+    background.export(str(folder / "background"), verbose=False)
     network(layers.Rescaling(1 / 255)).save(folder / "pixels.keras")
     network(name="resnet50").save(folder / "resnet50.keras")
     network(name="mobilenetv2_1.00_32").save(folder / "mobilenet.keras")

@@ -1,4 +1,7 @@
-"""A runtime whose package is missing, of a wrong version, or kills or stops its process ends its own row alone."""
+"""A runtime whose package is missing, of a wrong version, or kills or stops its process ends its own row alone.
+
+TensorFlow reads the model too, so that its row is only tried with faults of the row's own process.
+"""
 
 from __future__ import annotations
 
@@ -67,3 +70,29 @@ def test_litert(rtbench, broken, networks: Path, tmp_path: Path, fault: str) -> 
     status, said = ENDS[fault]
     assert rows["litert/fp32"]["status"] == status
     assert said in rows["litert/fp32"]["reason"]
+
+
+ONLY_IN_THE_ROW = """
+import sys
+class Fault:
+    def find_spec(self, name, path=None, target=None):
+        if name == "rtbench.runtimes.tf":
+            {fault}
+sys.meta_path.insert(0, Fault())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["killed", "hung"])
+def test_tf(rtbench, networks: Path, tmp_path: Path, monkeypatch, fault: str) -> None:
+    shutil.copytree(networks / "small", tmp_path / "m")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(ONLY_IN_THE_ROW.format(fault=FAULTS[fault]))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    more = ("--timeout", "60") if fault == "hung" else ()
+    done = rtbench("compare", "m", "--runtimes", "tf,litert", "--precisions", "fp32", *QUICK, *more)
+    rows = rows_of(done.stdout)
+    assert rows["litert/fp32"]["status"] == "ok", done.stderr
+    status, said = ENDS[fault]
+    assert rows["tf/fp32"]["status"] == status
+    assert said in rows["tf/fp32"]["reason"]

@@ -32,10 +32,8 @@ DOCKER = """#!{python}
 import os, sys
 kind, arguments = sys.argv[1], sys.argv[2:]
 if kind == "run":
-    mounts = [each.split(",")[1:3] for each in arguments if each.startswith("type=bind")]
-    for source, destination in ((source[4:], destination[4:]) for source, destination in mounts):
-        assert os.path.isdir(source), source
-        os.path.exists(destination) or os.symlink(source, destination)
+    mounts = [each.split(",")[1] for each in arguments if each.startswith("type=bind")]
+    assert all(os.path.isdir(source.removeprefix("src=")) for source in mounts), mounts
     command = arguments[arguments.index("rtbench") + 1 :]
     os.execvp(command[0], command)
 """
@@ -129,8 +127,8 @@ def test_a_fine_tuned_checkpoint_on_a_cpu_server(folder: Path, follow) -> None:
     assert list(measured)[:2] == ["torch/fp32", "ort/fp32"]
     assert measured["torch/fp32"]["accuracy"]["top1"] == 1.0
     assert measured["openvino/fp32"]["fidelity"]["top1_agreement"] == 1.0
-    recommended = json.loads((folder / "runs/first/result.json").read_text())["recommendation"]
-    assert compare.stdout.startswith(f"Ship {recommended['row']}" if recommended.get("row") else "No row")
+    recommendation = json.loads((folder / "runs/first/result.json").read_text())["recommendation"]
+    assert " ".join(compare.stdout.split()).startswith(recommendation["reason"][:60])
     assert "| `ort/int8` |" in (folder / "answer.md").read_text()
     served = {path.name for path in (folder / "serve").glob("*.onnx")}
     assert served == {"onnx-fp32.onnx", "onnx-fp16.onnx", "onnx-int8.onnx"}
@@ -148,10 +146,10 @@ def test_a_pruned_network(folder: Path, follow) -> None:
     assert compare.returncode == 0, compare.stderr
     measured = rows(folder, "runs/pruned")
     assert all(row["status"] == "ok" for row in measured.values())
-    parameters = sum(each.numel() for each in torchvision.models.resnet18().parameters())
-    halved = 512 * 256 * 9 + 256 * 2 + 512 * 512 * 9 - 512 * 256 * 9  # conv1 and bn1 lose half, and conv2 its input
-    onnx_bytes = measured["ort/fp32"]["artifact"]["size_bytes"]
-    assert onnx_bytes < 4 * parameters - 4 * halved
+    weights = torch.export.load(folder / "pruned.pt2").state_dict.values()
+    size = 4 * sum(each.numel() for each in weights)
+    assert measured["ort/fp32"]["artifact"]["size_bytes"] == pytest.approx(size, rel=0.02)
+    assert size < 0.75 * 4 * 11_689_512, "the baseline's parameters"
 
 
 def test_a_submission_to_the_competition(folder: Path, follow) -> None:

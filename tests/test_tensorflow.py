@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import write_images
 
 from rtbench.errors import RuntimeUnavailable, UsageError
 from rtbench.export import tools
@@ -78,6 +79,18 @@ def test_probabilities_are_compared_as_such(rtbench, networks: Path, tmp_path: P
     assert done.returncode == 0, done.stderr
     rows = rows_of(json.loads((tmp_path / "run/result.json").read_text()))
     assert {row["status"] for row in rows.values()} == {"ok"}
+
+
+@pytest.mark.slow
+def test_the_first_of_1001_classes_is_the_background(rtbench, networks: Path, tmp_path: Path) -> None:
+    """A network that answers "goldfish", on two goldfish and three tenches."""
+    for wnid, count in (("n01443537", 2), ("n01440764", 3)):
+        write_images(tmp_path / "val" / wnid, count)
+    done = rtbench("compare", networks / "background", "--data", "val", "--precisions", "fp32", *QUICK, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(json.loads((tmp_path / "run/result.json").read_text()))
+    assert {row["accuracy"]["top1"] for row in rows.values()} == {2 / 5}
+    assert "the first of 1001 outputs is the background" in " ".join((tmp_path / "run/report.md").read_text().split())
 
 
 @pytest.mark.slow

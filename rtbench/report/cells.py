@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rtbench.errors import counted
 from rtbench.images import sample
 from rtbench.records import Interval
 from rtbench.records.measurement import Comparison, MlPerf
@@ -231,11 +232,11 @@ def _environment_note(run: Run) -> str:
     timed = next((row.latency for row in run.rows if row.latency), None)
     runs = ""
     if timed:
-        runs = f", {timed.runs} runs a row in {timed.rounds} interleaved rounds"
+        runs = f", {counted(timed.runs, 'run')} a row in {counted(timed.rounds, 'interleaved round')}"
         runs += f" and {timed.processes} processes" if timed.processes > 1 else ""
     gpu = f", {env.gpu.name}" if env.gpu else ", no GPU"
     return (
-        f"Batch 1, including host-device copies{runs}, {env.threads} threads a row on {env.cpu}{gpu}."
+        f"Batch 1, including host-device copies{runs}, {counted(env.threads, 'thread')} a row on {env.cpu}{gpu}."
         f" Mean ± 95 % is over {'processes' if timed and timed.processes >= LEAST_PROCESSES else 'rounds'},"
         " comparisons are of medians round by round."
         " Agree is top-1 agreement with the model."

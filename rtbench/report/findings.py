@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rtbench.compare.doctor import Finding
+from rtbench.errors import counted
 from rtbench.records.run import Environment
 from rtbench.report.visible import visible
 
@@ -23,6 +24,6 @@ def render_findings(findings: Sequence[Finding], environment: Environment) -> Gr
         table.add_row(Text(finding.runtime), state, Text(finding.detail), Text(finding.remedy))
     gpu = environment.gpu
     memory = f"{environment.memory_mib / 1024:.0f} GiB" if environment.memory_mib else "memory not known"
-    machine = f"{environment.cpu}, {environment.cores} cores, {memory}"
+    machine = f"{environment.cpu}, {counted(environment.cores, 'core')}, {memory}"
     found = f"{gpu.name}, compute capability {gpu.compute_capability}, driver {gpu.driver}" if gpu else "no NVIDIA GPU"
     return Group(Text(f"{machine}; {found}; Python {environment.python}"), table)

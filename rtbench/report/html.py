@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rtbench.errors import counted
 from rtbench.records.run import Row, Run
 from rtbench.report import charts, latency_charts
 from rtbench.report.cells import NOTHING, agreement, heading, notes, with_figures
@@ -136,8 +137,8 @@ def _sampled(run: Run) -> str:
     least = min(timed, key=lambda each: each.runs)
     processes = f" in {least.processes} processes" if least.processes > 1 else ""
     most = max(each.disturbed_rounds for each in timed)
-    calm = f"{most} {'rounds' if most > 1 else 'round'} disturbed" if most else "no round disturbed"
-    return f"{least.runs} timed runs a row{processes}, {calm}"
+    calm = f"{counted(most, 'round') if most else 'no round'} disturbed"
+    return f"{counted(least.runs, 'timed run')} a row{processes}, {calm}"
 
 
 def render_page(template: str, **values: Any) -> str:
@@ -151,6 +152,7 @@ def render_page(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["counted"] = counted
     return environment.get_template(template).render(library=library(), **values)
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from rtbench.artifacts import write_text
-from rtbench.errors import UsageError
+from rtbench.errors import UsageError, counted
 from rtbench.records import Record
 from rtbench.records.run import Row, Run
 from rtbench.review.diff import FIGURES, Diff, Figure, diff
@@ -145,8 +145,8 @@ def _read(name: str, path: Path, stamp: str, read: Callable[[Path], Side]) -> _K
 def machine(run: Run) -> str:
     """What must be the same for latencies to be compared."""
     env = run.environment
-    threads = "1 thread" if env.threads == 1 else f"{env.threads} threads"
-    return f"{env.gpu.name if env.gpu else env.cpu_details or env.cpu}, {env.cores} cores, {threads}"
+    cores, threads = counted(env.cores, "core"), counted(env.threads, "thread")
+    return f"{env.gpu.name if env.gpu else env.cpu_details or env.cpu}, {cores}, {threads}"
 
 
 def _point(name: str, run: Run, row: Row) -> Point:

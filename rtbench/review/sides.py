@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rtbench.errors import UsageError
+from rtbench.errors import UsageError, counted
 from rtbench.records.run import Row, Run
 from rtbench.review.spread import Estimate, Parts, log_median
 from rtbench.runs.predictions import read_right
@@ -79,7 +79,8 @@ def other_machine(before: Run, after: Run) -> str | None:
     if old.cpu == new.cpu and old.cpu_details != new.cpu_details:
         return f"other hardware: {new.cpu_details or 'not known which CPU'}; was {old.cpu_details or 'not known'}"
     if (old.cpu, old.cores, gpus[0]) != (new.cpu, new.cores, gpus[1]):
-        return f"other hardware: {new.cpu}, {new.cores} cores, {gpus[1]}; was {old.cpu}, {old.cores} cores, {gpus[0]}"
+        now, was = (f"{env.cpu}, {counted(env.cores, 'core')}, {gpu}" for env, gpu in ((new, gpus[1]), (old, gpus[0])))
+        return f"other hardware: {now}; was {was}"
     if old.threads != new.threads:
         return f"other threads: {new.threads}, was {old.threads}"
     return None
