@@ -2,7 +2,8 @@
 
     python benchmarks/main_job.py --data ../shared/imagenet-sample/val > benchmarks/results/DATE-main-job.md
 
-Prints one Markdown table: what was measured, what is promised, whether it holds.
+Prints a Markdown table of what was measured, what is promised, whether it holds; then where the time of a comparison
+goes, by `answer.py`.
 """
 
 from __future__ import annotations
@@ -167,7 +168,8 @@ def main() -> None:
     print(f"# The main job, {datetime.now(timezone.utc):%Y-%m-%d}\n")
     print(f"{env.cpu}, {env.cores} cores, {env.memory_mib // 1024} GiB, no GPU; Python {env.python}; {packages}.\n")
     print("| measured | figure | promised | holds |\n|---|---|---|---|")
-    print("\n".join(report.lines))
+    print("\n".join(report.lines), flush=True)
+    subprocess.run([sys.executable, Path(__file__).with_name("answer.py"), "--data", data], check=True)
 
 
 if __name__ == "__main__":

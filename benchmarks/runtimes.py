@@ -11,6 +11,7 @@ Runs are kept in the folder `--keep`, and those that are there already are not m
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 import tempfile
@@ -62,12 +63,13 @@ def table(runs: dict[tuple[str, int], Run]) -> list[str]:
 
 
 def reasons(runs: dict[tuple[str, int], Run]) -> list[str]:
-    """Why rows have no latency, and why those marked are unstable, each once."""
-    said = {}
+    """Why rows have no latency, and why those marked are unstable, each kind once."""
+    said: dict[str, list[str]] = {}
     for (network, threads), run in runs.items():
         for row in run.rows:
             why = row.reason if row.latency is None else "; ".join(row.latency.warnings)
             if why:
+                why = why if row.latency is None else re.sub(r"\d[\d.]*", "…", why)
                 said.setdefault(why, []).append(f"{row.id} ({network}, {threads})")
     return [f"- {', '.join(rows)}: {why}" for why, rows in said.items()]
 

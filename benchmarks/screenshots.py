@@ -20,7 +20,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 120
 PICTURES = (
-    ("report", 1280, 2900, "light"),
+    ("report", 1280, 1500, "light"),
     ("report", 1280, 1300, "dark"),
     ("report", 400, 2600, "light"),
     ("history", 1280, 1700, "light"),
