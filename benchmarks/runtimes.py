@@ -1,6 +1,6 @@
 """Every runtime on the CPU, on four networks with one and two threads: medians, and speed over PyTorch as it is.
 
-    python benchmarks/runtimes.py > benchmarks/results/DATE-runtimes.md             # 40 minutes, a quiet machine
+    python benchmarks/runtimes.py > benchmarks/results/DATE-runtimes.md             # an hour, a quiet machine
     python benchmarks/runtimes.py --networks resnet18 --threads 1 --runs 50
 
 Weights are random where they cannot be had offline: latency does not depend on them, accuracy is measured elsewhere.
@@ -95,7 +95,7 @@ def main() -> None:
     versions = ", ".join(f"{name} {environment.packages[name]}" for name in tools if name in environment.packages)
     print(f"# Runtimes on the CPU, {datetime.now(timezone.utc):%Y-%m-%d}\n")
     timed = sorted({row.latency.runs for run in runs.values() for row in run.rows if row.latency})
-    medians = f"Medians of {' or '.join(map(str, timed))} runs in {given.processes} processes a row"
+    medians = f"Medians of {timed[0]} to {timed[-1]} undisturbed runs in {given.processes} processes a row"
     print(f"{environment.cpu}; {versions}. {medians}, batch 1,")
     print("in ms; in brackets how many times faster than torch/fp32, round by round; `!` marks an unstable row.\n")
     print(*table(runs), sep="\n")
