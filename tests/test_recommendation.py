@@ -189,7 +189,7 @@ def test_a_graph_that_there_is_no_model_to_judge_by_is_the_model_itself():
     wrong = accuracy.model_copy(update={"top1": 0.0, "top1_ci95": (0.0, 0.01)})
     assert recommend(run_of(alone.model_copy(update={"accuracy": wrong}))).verdict == "check"
     quantised = alone.model_copy(update={"id": "ort/int8", "precision": "int8"})
-    assert "give the model itself with --reference" in recommend(run_of(quantised)).reason
+    assert "give --reference MODEL" in recommend(run_of(quantised)).reason
 
 
 def test_random_weights_are_never_recommended():
