@@ -1,6 +1,6 @@
 """How long the answer takes: ResNet18, four rows, 500 images, phase by phase, and over the work that it needs.
 
-    python benchmarks/answer.py --data ../shared/imagenet-sample/val > benchmarks/results/DATE-answer.md     # 5 minutes
+    python benchmarks/answer.py --data ../shared/imagenet-sample/val > benchmarks/results/DATE-answer.md    # 10 minutes
 
 That work is the timed runs, inference on the images and decoding them once. timm's way to the accuracy of one network
 is measured next to it: its loader with two workers, batches of four. Prints Markdown.
