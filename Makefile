@@ -43,7 +43,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "rtbench needs Python 3.10 or newer: make PYTHON=python3.12")'
 	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and print("Python 3.10 will do on a CPU; on a GPU, ONNX Runtime needs 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
-	$(if $(CPU_TORCH),$(PIP) --no-deps --retries 0 --index-url $(CPU_TORCH) torch torchvision || echo "PyTorch's CPU build was not found: PyPI's is installed")
+	@$(if $(CPU_TORCH),$(PIP) --no-deps --retries 0 --index-url $(CPU_TORCH) torch torchvision \
+	    || echo "PyTorch's CPU build was not found: the one for NVIDIA's GPUs is installed, which runs on the CPU too")
 	$(PIP) --editable '.[$(EXTRAS)]'
 	touch $@
 
@@ -103,7 +104,7 @@ mutants: $(DEVELOPED) ## change the pure modules in every place and see that the
 
 docs: $(DEVELOPED) ## build the site of the documentation into build/site, and check its links
 	rm -rf build/pages && mkdir -p build/pages
-	git ls-files --cached --others --exclude-standard -- '*.md' 'docs/*' ':!tests' | xargs cp --parents --target-directory build/pages
+	cp --recursive --parents *.md docs benchmarks/*.md benchmarks/results examples/*/README.md engines/README.md build/pages
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 screenshots: $(DEVELOPED) ## make the README's table and the pictures of the docs anew, on a quiet machine

@@ -62,6 +62,14 @@ def write_images(folder: Path, count: int, side: int = 40) -> None:
         Image.fromarray(pixels).save(folder / f"{index}.png")
 
 
+def write_command(folder: Path, more_for_compare: str = "") -> None:
+    """A script `rtbench`, as an installation has it; `compare` is given more options than it was called with."""
+    folder.mkdir(exist_ok=True)
+    more = f'if [ "$1" = compare ]; then set -- "$@" {more_for_compare}; fi\n' if more_for_compare else ""
+    (folder / "rtbench").write_text(f'#!/bin/sh\n{more}exec "{sys.executable}" -m rtbench "$@"\n')
+    (folder / "rtbench").chmod(0o755)
+
+
 @pytest.fixture(scope="session")
 def ten_classes(tmp_path_factory) -> Path:
     """Four made pictures in each of ten folders named by class index."""

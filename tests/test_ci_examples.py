@@ -6,12 +6,11 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import write_images
+from conftest import write_command, write_images
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "ci.md"
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -35,9 +34,7 @@ def write_model(folder: Path, slower: float) -> None:
 def run(script: str, folder: Path, image_cache: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a script as a CI job's shell does, with `rtbench` on the path."""
     tools = folder.parent / "tools"
-    tools.mkdir(exist_ok=True)
-    (tools / "rtbench").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m rtbench "$@"\n')
-    (tools / "rtbench").chmod(0o755)
+    write_command(tools)
     return subprocess.run(
         ["bash", "-e", "-o", "pipefail", "-c", script],
         cwd=folder,

@@ -69,6 +69,15 @@ def test_it_is_padded_with_zeros_where_nothing_is_below(before: str) -> None:
     np.testing.assert_array_equal(outputs(padded), expected)
 
 
+def test_a_last_window_that_hangs_over_is_left_where_the_size_is_not_known() -> None:
+    model = pool(kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2], ceil_mode=1)
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_param = "w"
+    before = outputs(model)
+    pad_before_pooling(model)
+    assert [node.op_type for node in model.graph.node] == ["MaxPool"]
+    np.testing.assert_array_equal(outputs(model), before)
+
+
 @pytest.mark.parametrize(
     "attributes",
     [{}, {"pads": [1, 1, 1, 1], "dilations": [2, 2]}, {"auto_pad": "SAME_UPPER"}],

@@ -19,7 +19,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from conftest import write_images
+from conftest import write_command, write_images
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,14 +49,10 @@ def commands(recipe: str) -> list[str]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Where the commands run, with `rtbench` on the path."""
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    (tools / "rtbench").write_text(
-        f'#!/bin/sh\nexec "{sys.executable}" -m rtbench "$@" $(test "$1" != compare || echo {QUICK})\n'
-    )
-    (tools / "docker").write_text(DOCKER.format(python=sys.executable))
-    for tool in tools.iterdir():
-        tool.chmod(0o755)
+    write_command(tmp_path / "tools", QUICK)
+    docker = tmp_path / "tools" / "docker"
+    docker.write_text(DOCKER.format(python=sys.executable))
+    docker.chmod(0o755)
     folder = tmp_path / "work"
     folder.mkdir()
     return folder

@@ -22,14 +22,15 @@ def pad_before_pooling(model: onnx.ModelProto) -> None:
     """Put a Pad before every MaxPool that pads, in place of its own padding; the outputs are the same.
 
     It pads with zeros where nothing is below zero, else with the nearest value: a window that reaches over an edge has
-    that value in it already. Pools with gaps (`dilations`) are left as they are.
+    that value in it already. Pools with gaps (`dilations`), and those that say where their maximum was, are left as
+    they are.
     """
     graph = onnx.shape_inference.infer_shapes(model).graph
     shapes = {
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         for value in (*graph.input, *graph.value_info)
     }
-    constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    constants = {each.name: float(numpy_helper.to_array(each)) for each in graph.initializer if not each.dims}
     positive: set[str] = set()
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
@@ -50,16 +51,15 @@ def pad_before_pooling(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def _never_negative(node: onnx.NodeProto, positive: set[str], constants: Mapping[str, np.ndarray]) -> bool:
+def _never_negative(node: onnx.NodeProto, positive: set[str], constants: Mapping[str, float]) -> bool:
     if node.op_type == "Clip":
-        low = constants.get(node.input[1]) if len(node.input) > 1 else None
-        return low is not None and float(low) >= 0
+        return len(node.input) > 1 and constants.get(node.input[1], -1.0) >= 0
     return node.op_type in POSITIVE or (node.op_type in KEEP_SIGN and set(node.input) <= positive)
 
 
 def _padding(node: onnx.NodeProto, shapes: Mapping[str, list[int]]) -> list[int] | None:
-    """How a MaxPool pads each axis, at its start and its end, as Pad takes it; None where it does not, or has gaps."""
-    if node.op_type != "MaxPool":
+    """How a MaxPool pads each axis, at its start and its end, as Pad takes it; None where that is to stay its own."""
+    if node.op_type != "MaxPool" or len(node.output) > 1:
         return None
     given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
     kernel = given["kernel_shape"]
@@ -68,7 +68,10 @@ def _padding(node: onnx.NodeProto, shapes: Mapping[str, list[int]]) -> list[int]
     if given.get("auto_pad", b"NOTSET") != b"NOTSET" or any(gap != 1 for gap in given.get("dilations", ())):
         return None
     starts, ends = list(pads[:axes]), list(pads[axes:])
-    for axis, side in enumerate(shapes.get(node.input[0], [])[2:] if given.get("ceil_mode") else ()):
+    sides = shapes.get(node.input[0], [])[2:] if given.get("ceil_mode") else []
+    if given.get("ceil_mode") and (len(sides) != axes or not all(sides)):
+        return None  # how far its last window hangs over is not known
+    for axis, side in enumerate(sides):
         over = (side + starts[axis] + ends[axis] - kernel[axis]) % strides[axis]
         begins = side + starts[axis] + ends[axis] - kernel[axis] - over + strides[axis]  # of a window more
         if over and begins < side + starts[axis]:
