@@ -44,7 +44,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and print("Python 3.10 will do on a CPU; on a GPU, ONNX Runtime needs 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 	@$(if $(CPU_TORCH),$(PIP) --no-deps --retries 0 --index-url $(CPU_TORCH) torch torchvision \
-	    || echo "PyTorch's CPU build was not found: the one for NVIDIA's GPUs is installed, which runs on the CPU too")
+	    || echo "PyTorch's CPU build was not found: the one for NVIDIA's GPUs is installed. It runs on the CPU too.")
 	$(PIP) --editable '.[$(EXTRAS)]'
 	touch $@
 

@@ -180,6 +180,17 @@ def test_the_container_is_installed_by_the_makefile_with_the_extras_it_names(mak
         assert f"--constraint constraints.txt --editable '.[{expected}]'" in line
 
 
+@pytest.mark.parametrize("cpu_torch", ["", "https://download.pytorch.org/whl/cpu"])
+def test_what_a_target_runs_is_read_by_the_shell_to_its_end(make, cpu_torch):
+    targets = re.findall(r"^([a-z-]+):.* ## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {"install", "develop", "test", "docker-compare"} <= set(targets)
+    for target in targets:
+        recipe = make("--dry-run", target, f"CPU_TORCH={cpu_torch}", "MODEL=/models/model.pt", "OUT=runs/mine").stdout
+        assert recipe, target
+        read = subprocess.run(["sh", "-n"], input=recipe, capture_output=True, text=True, check=False)
+        assert (read.returncode, read.stderr) == (0, ""), target
+
+
 def installs(make, *arguments: str) -> list[str]:
     return [line for line in make("--dry-run", *arguments).stdout.splitlines() if "pip install" in line]
 
