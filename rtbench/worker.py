@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import gc
 import os
 import pickle
 import signal
@@ -26,12 +27,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rtbench.errors import RtbenchError, WorkerFailed, told
 
 GRACE_S = 5.0
+REPORT_S = 0.1
 LOOKS = 10
 """How often, within its timeout, a child that may be silent for longer while it computes is looked at."""
 
@@ -199,9 +200,7 @@ class Worker:
     def __enter__(self) -> Worker:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self.kill()
         self.close()
@@ -234,6 +233,19 @@ def _cpu_seconds(process: int) -> float:
     return 0.0
 
 
+def seldom(report: Callable[..., None]) -> Callable[..., None]:
+    """For what is done and of how many: at most every REPORT_S and at the end, since each wakes the parent."""
+    told = 0.0
+
+    def tell(*progress: Any) -> None:
+        nonlocal told
+        if progress[-2] == progress[-1] or time.monotonic() - told >= REPORT_S:
+            report(*progress)
+            told = time.monotonic()
+
+    return tell
+
+
 def serve(connection: Connection, host: str) -> None:
     """The child's end: answer calls until the parent closes the connection."""
     module, _, name = host.partition(":")
@@ -247,8 +259,7 @@ def serve(connection: Connection, host: str) -> None:
             method, args, kwargs = connection.recv()
             connection.send(_answer(getattr(hosted, method), args, kwargs))
     except (EOFError, BrokenPipeError):
-        if hasattr(hosted, "close"):
-            hosted.close()
+        getattr(hosted, "close", lambda: None)()
 
 
 def _answer(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, Any]:
@@ -274,6 +285,7 @@ def _die_with_parent() -> None:
 
 def main() -> None:
     faulthandler.enable()
+    gc.set_threshold(100_000)  # new objects, or looking for garbage takes a sixth of the import of PyTorch
     _die_with_parent()
     descriptor, host = sys.argv[1:]
     with Connection(int(descriptor)) as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import statistics
@@ -95,6 +96,15 @@ def test_the_machine_is_waited_for_and_whom_for_is_told(compare):
         f"waiting for a neighbour (process 7), which keeps 1.2 of {cores} cores busy",
         "waiting for the host of this virtual machine (CPU steal)",
     ]
+
+
+def test_two_that_take_turns_to_disturb_are_told_once_each(compare):
+    stolen = Seen(0.5, 0.0, stolen_s=0.2)
+    monitor = ScriptedMonitor([BUSY], looks=[Seen(0.5, 0.6), stolen, Seen(0.5, 0.6), stolen, Seen(0.5, 0.6), QUIET])
+    _, told = compare(monitor)
+    assert monitor.looked == 6
+    waiting = [line for line, _ in itertools.groupby(told) if line.startswith("waiting")]
+    assert len(waiting) == len(set(waiting)) == 2
 
 
 def test_a_program_of_many_processes_is_told_once_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:

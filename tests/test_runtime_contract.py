@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -141,3 +143,17 @@ def test_what_breaks_the_contract_is_named(prepared: Prepared, fault: str, said:
 
 def test_every_artifact_is_left_as_it_was(prepared: Prepared) -> None:
     assert not list(Path(prepared.artifacts[0].path).parent.glob("damaged-*"))
+
+
+@pytest.mark.parametrize(("arch", "imported"), [("resnet18", True), ("efficientnet_lite0", False)])
+def test_packages_are_imported_before_loading_is_timed(arch: str, imported: bool) -> None:
+    """Torchvision alone takes two seconds, which the built-in sample's network does without."""
+    code = f"""
+import sys
+from types import SimpleNamespace
+from rtbench.measure.sessions import SessionHost
+SessionHost(print).ready("torch", "cpu", SimpleNamespace(format="state_dict"), SimpleNamespace(arch={arch!r}))
+print("torchvision" in sys.modules)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == f"{imported}\n"

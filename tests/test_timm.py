@@ -125,10 +125,14 @@ def test_of_several_networks_the_file_or_the_user_says_which(tmp_path: Path) -> 
     assert load_model(str(tmp_path / "checkpoint.pth"), ModelOptions()).record.arch == "timm/tf_efficientnet_b0"
 
 
-def test_what_torchvision_has_too_is_torchvisions_unless_the_name_says_otherwise(tmp_path: Path) -> None:
+def test_what_torchvision_has_too_is_torchvisions_unless_the_name_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     state = made("resnet18", num_classes=3).state_dict()
     torch.save(state, tmp_path / "resnet18.pth")
-    record = load_model(str(tmp_path / "resnet18.pth"), ModelOptions()).record
+    with monkeypatch.context() as patched:
+        patched.setattr(timm_networks, "_timm", lambda: pytest.fail("timm was imported, which takes most of a second"))
+        record = load_model(str(tmp_path / "resnet18.pth"), ModelOptions()).record
     assert record.arch == "resnet18"
     assert "timm has other recipes for the same layers: --arch timm/resnet18" in record.choices[0]
     torch.save(state, tmp_path / "resnet18.a1_in1k.pth")

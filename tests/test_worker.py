@@ -11,12 +11,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from rtbench.errors import RuntimeUnavailable, UsageError, WorkerFailed
-from rtbench.worker import Worker
+from rtbench.worker import Worker, seldom
 
 HOST = f"{__name__}:Misbehaving"
 CONNECTION = int(sys.argv[1]) if sys.argv[1:2] and sys.argv[1].isdigit() else -1
@@ -110,6 +111,16 @@ def test_progress_arrives_in_order_before_the_value(start):
     seen = []
     assert start().call("count", 3, on_progress=lambda *each: seen.append(each)) == 3
     assert seen == [("counting", 1, 3), ("counting", 2, 3), ("counting", 3, 3)]
+
+
+def test_progress_is_seldom_told_but_at_first_and_at_the_end(monkeypatch):
+    now, told = 100.0, []
+    monkeypatch.setattr("rtbench.worker.time", SimpleNamespace(monotonic=lambda: now))
+    tell = seldom(lambda *progress: told.append(progress))
+    for done in range(1, 31):
+        tell("outputs", done, 30)
+        now += 0.03
+    assert told == [("outputs", done, 30) for done in (1, 5, 9, 13, 17, 21, 25, 29, 30)]
 
 
 def test_the_childs_own_error_is_raised_and_the_child_lives_on(start):

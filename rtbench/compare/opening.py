@@ -40,7 +40,8 @@ class Opening:
         )
         row.fresh = True
         if python is None:  # an earlier rtbench has no such call
-            row.worker.begin("ready", row.choice.runtime.name, self._artifact(row), row.choice.device)
+            runtime, device = row.choice.runtime.name, row.choice.device
+            row.worker.begin("ready", runtime, device, self._artifact(row), row.prepared.model)
             row.importing = True
 
     def await_ready(self, row: PlannedRow) -> None:

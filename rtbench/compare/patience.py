@@ -22,6 +22,7 @@ class Patience:
 
     def wait(self) -> bool:
         """Whether the machine is calm now, or became so while there was patience left."""
+        phase = None
         while self._spent < self._seconds:
             seen, busiest = self._monitor.look()
             self._spent += seen.wall_s
@@ -31,6 +32,8 @@ class Patience:
             whom = f"{busiest}, which keeps {max(seen.other_s, 0) / seen.wall_s:.1f} of {self._judge.cores} cores busy"
             what = {"other processes": whom, "steal": "the host of this virtual machine (CPU steal)"}
             program = busiest.rpartition(" (process ")[0]  # a compiler is many processes
-            phase = self._told.setdefault((disturbance, program), f"{WAITING} {what.get(disturbance, disturbance)}")
+            cause = disturbance, program
+            if phase is None or cause not in self._told:  # two that take turns are told once each
+                phase = self._told.setdefault(cause, f"{WAITING} {what.get(disturbance, disturbance)}")
             self._progress(phase, int(self._spent), int(self._seconds))
         return False

@@ -102,16 +102,14 @@ class Timing:
     def _open(self, process: int, rows: Sequence[PlannedRow]) -> None:
         """See that these rows are open in their process of that number."""
         fresh = [row for row in rows if self._process.get(row.id) != process]
-        for start in range(0, len(fresh), self.judge.cores):
-            chunk = fresh[start : start + self.judge.cores]
-            for row in chunk:  # which import side by side; loading is timed, so it is not
-                row.attempt(self.opening.begin)
-            for row in chunk:
-                row.attempt(self.opening.await_ready)
-            for row in chunk:
-                row.attempt(self.open_row)
-                row.attempt(self._warm_up)
-                self._process[row.id] = process
+        for row in fresh:  # which import side by side; loading is timed, so it is not
+            row.attempt(self.opening.begin)
+        for row in fresh:
+            row.attempt(self.opening.await_ready)
+        for row in fresh:
+            row.attempt(self.open_row)
+            row.attempt(self._warm_up)
+            self._process[row.id] = process
 
     def _may_repeat(self, number: int) -> bool:
         """Whether a round was disturbed by what may pass, and has; a container's own limit does not pass."""

@@ -19,6 +19,7 @@ from rtbench.images import preprocessing
 from rtbench.options import PrepareOptions, require_path
 from rtbench.records.model import Artifact, Calibration, Model, Preprocessing
 from rtbench.terms import Format, Precision
+from rtbench.worker import seldom
 
 if TYPE_CHECKING:
     from rtbench.models.loaded import LoadedModel
@@ -130,10 +131,10 @@ class Exporter:
         if self._logits is None:
             return None
         pixels = np.load(images, mmap_mode="r")
-        outputs = []
+        outputs, report = [], seldom(self._report)
         for done, index in enumerate(indices):
             outputs.append(self._logits(preprocessing.normalise(pixels[index : index + 1], recipe)))
-            self._report("outputs of the model itself", done + 1, len(indices))
+            report("outputs of the model itself", done + 1, len(indices))
         return np.concatenate(outputs)
 
     @property

@@ -21,8 +21,7 @@ from rtbench.records.model import Artifact, Model
 from rtbench.runtimes import Clock, Session, SessionInfo
 from rtbench.runtimes.known import load_runtime
 from rtbench.terms import Precision
-
-REPORT_NS = 100_000_000
+from rtbench.worker import REPORT_S, seldom
 
 
 class SessionHost:
@@ -50,8 +49,8 @@ class SessionHost:
         self._recipe, self._least = model.preprocessing, artifact.batch
         self._crops = Crops(images)
         first = self._normalised([0] * self._least)
+        self.ready(runtime, device, artifact, model)
         module = load_runtime(runtime)
-        module.ready(artifact, device)
         clock = latency.host_clock
         start = clock()
         self._session = module.open_session(artifact, model, device, threads, trust_code, variants)
@@ -62,9 +61,13 @@ class SessionHost:
         gc.freeze()  # or the collection before each block looks through all that is imported: 0.2 s with torch
         return self._session.info, startup
 
-    def ready(self, runtime: str, artifact: Artifact, device: str) -> None:
+    def ready(self, runtime: str, device: str, artifact: Artifact, model: Model) -> None:
         """Import what `open` needs, which may be done while others do so too."""
         load_runtime(runtime).ready(artifact, device)
+        if artifact.format == "state_dict" and model.arch:
+            from rtbench.models.architectures import require_architecture
+
+            require_architecture(model.arch)  # imports the package that has it
 
     def open_unoptimised(self, artifact: Artifact, model: Model, images: Path, threads: int) -> None:
         """Open an ONNX artifact with ONNX Runtime's graph optimisations off: the graph as it was written."""
@@ -77,20 +80,20 @@ class SessionHost:
 
     def logits(self, indices: Sequence[int]) -> NDArray[np.float32]:
         """Outputs for these images of the cache, one at a time: (N, classes)."""
-        outputs = []
+        outputs, report = [], seldom(self._report)
         for done, index in enumerate(indices):
             outputs.append(self._infer([index]))
-            self._report(done + 1, len(indices))
+            report(done + 1, len(indices))
         return np.concatenate(outputs)
 
     def predict(self, indices: Sequence[int], batch_size: int, among: Sequence[int] = ()) -> None:
-        """Report the Predictions of these images as they come, a few batches at once: each report wakes the
-        parent, on a core that inference is using. `among`: the classes chosen among, where not all are."""
+        """Report the Predictions of these images as they come, a few batches at once. `among`: the classes chosen
+        among, where not all are."""
         batches: list[Predictions] = []
         told = latency.host_clock()
         for start in range(0, len(indices), batch_size):
             batches.append(predict_batch(self._infer(indices[start : start + batch_size]), among))
-            if latency.host_clock() - told >= REPORT_NS or start + batch_size >= len(indices):
+            if latency.host_clock() - told >= REPORT_S * 1e9 or start + batch_size >= len(indices):
                 self._report(Predictions.join(batches))
                 batches, told = [], latency.host_clock()
 

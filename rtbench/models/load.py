@@ -34,7 +34,7 @@ from rtbench.options import ModelOptions
 from rtbench.records.model import Artifact, Model, Preprocessing, safe_name
 from rtbench.terms import Format
 
-FILE_SUFFIXES = frozenset({".pt", ".pth", ".pt2", ".bin", ".ckpt"})
+FILE_SUFFIXES = frozenset({".pt", ".pth", ".pt2", ".bin", ".ckpt", ".safetensors"})
 
 
 def load_model(source: str, options: ModelOptions) -> LoadedModel:
@@ -222,8 +222,12 @@ def _from_state(
 
 def _hints(checkpoint: Checkpoint, file: Path | None) -> tuple[str, ...]:
     """What may name the network: the checkpoint itself, the file and its folder."""
-    named = (file.name, file.absolute().parent.name) if file else ()
+    named = (_without_suffix(file), file.absolute().parent.name) if file else ()
     return (*((checkpoint.arch,) if checkpoint.arch else ()), *named)
+
+
+def _without_suffix(file: Path) -> str:
+    return file.stem if file.suffix in FILE_SUFFIXES else file.name  # what follows a dot may be a tag of timm's
 
 
 def _from_module(path: Path, checkpoint: Checkpoint, options: ModelOptions) -> LoadedModel:

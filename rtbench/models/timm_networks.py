@@ -198,7 +198,7 @@ def meant(names: Collection[str], hints: Iterable[str]) -> str | None:
             base = name.removeprefix(PREFIX)
             rest = hint[len(base) :]
             if hint.startswith(base) and not rest[:1].isalnum():
-                tags = _tags(base) if is_installed() else ()
+                tags = _tags(base) if rest.startswith(".") and is_installed() else ()
                 tag = next((each for each in tags if rest.startswith(f".{each}")), None)
                 return f"{name}.{tag}" if tag else name
     return None
