@@ -160,7 +160,7 @@ def clocks() -> Iterator[Line]:
     def block(lead_ns: int) -> tuple[float, str]:
         latency.lead(work, batch, lead_ns, clock)
         monitor.sample_lead()
-        timed = latency.time_block(work, batch, latency.LEAD_RUNS, 10, clock)
+        timed = latency.time_block(work, batch, 10, clock)
         reading = monitor.read(0)
         return (
             timed.durations_ns.mean() / 1e6,

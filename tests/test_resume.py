@@ -19,7 +19,7 @@ import pytest
 from conftest import write_images
 
 import rtbench
-from rtbench.measure.latency import LEAD_RUNS
+from rtbench.measure.latency import CPU_LEAD_NS
 from rtbench.records.run import Cpu, Run
 from rtbench.runs.directory import RunDirectory
 from rtbench.runs.predictions import read_predictions
@@ -94,11 +94,12 @@ def hanging(tmp_path: Path) -> tuple[list[Path], list[str]]:
     """Models and options of a comparison that waits for ever within the accuracy of its second row, until somebody
     ends it: the 90th image hangs in a process that has timed runs before, and in no other."""
     options = ["--runs", "20", "--processes", "1", "--warmup", "5", "--limit", str(LIMIT), *ONCE]
-    before = 1 + LIMIT + 5 + 20 * (1 + LEAD_RUNS)  # the first, those checked, warm-up, timed and untimed
+    lead_runs = CPU_LEAD_NS // 10_000_000
+    before = 1 + LIMIT + 5 + 20 * (1 + lead_runs)  # the first, those checked, warm-up, timed and untimed
     fault = {"how": "hang", "after": before + 90}
     paths = [tmp_path / f"{name}.fake" for name in ("first", "second", "third")]
     for path in paths:
-        script = {"classes": SLOW_CLASSES, "latency_ms": []}
+        script = {"classes": SLOW_CLASSES, "latency_ms": [10.0]}
         path.write_text(json.dumps(script | ({"fault": fault} if path.stem == "second" else {})))
     return paths, options
 

@@ -144,7 +144,7 @@ class Timing:
             worker.resume()
             before = self.monitor.read(worker.pid)
             lead = self.monitor.sample_lead
-            timed.append(worker.call("time_block", latency.LEAD_RUNS, runs, on_progress=lead))
+            timed.append(worker.call("time_block", runs, on_progress=lead))
             self._seen = self.monitor.since(before, worker.pid)
             worker.pause()
 

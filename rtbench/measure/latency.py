@@ -13,12 +13,13 @@ from rtbench.runtimes import Clock, Session
 
 host_clock: Clock = time.perf_counter_ns
 
-LEAD_RUNS = 3
-"""Untimed runs at the head of every block. Without them a process that has just waited measures means 8
-to 10 % too high; with three, its medians are those of a process alone on the machine, within 3 %."""
+CPU_LEAD_NS = 30_000_000
+"""The lead: how long a process runs untimed at the head of every block. One that has just waited is slower for as
+long: of ResNet18 in INT8, 5 ms a run, the first takes 24 % longer, the fourth 3 %, the seventh nothing; of PyTorch's
+FP32, 31 ms a run, the first 6 % and the second 1 %."""
 
 GPU_LEAD_NS = 200_000_000
-"""The lead on a GPU, whose clock falls within milliseconds of rest: one card read 345 MHz idle and 1980 under load."""
+"""That on a GPU, whose clock falls within milliseconds of rest: one card read 345 MHz idle and 1980 under load."""
 
 WARMUP_WINDOW = 5
 WARMUP_LEAST_WINDOWS = 4
@@ -37,8 +38,8 @@ class Timed(NamedTuple):
     device_ms: NDArray[np.float64]
 
 
-def time_block(session: Session, batch: NDArray[np.float32], untimed: int, runs: int, clock: Clock) -> Timed:
-    """Time `runs` runs after `untimed` ones.
+def time_block(session: Session, batch: NDArray[np.float32], runs: int, clock: Clock) -> Timed:
+    """Time `runs` runs.
 
     The timed region of every runtime: a float32 NCHW batch in host memory in, finished logits in host
     memory out.
@@ -47,10 +48,6 @@ def time_block(session: Session, batch: NDArray[np.float32], untimed: int, runs:
     durations = np.empty(runs, dtype=np.int64)
     device_ms = np.empty(runs)
     bind, run, fetch = session.bind, session.run, session.fetch
-    for _ in range(untimed):
-        bind(batch)
-        run()
-        fetch()
     for index in range(runs):
         start = clock()
         bind(batch)
@@ -68,7 +65,7 @@ def lead(session: Session, batch: NDArray[np.float32], least_ns: int, clock: Clo
     """Run untimed for at least so long."""
     start = clock()
     while clock() - start < least_ns:
-        time_block(session, batch, 1, 0, clock)
+        time_block(session, batch, 1, clock)
 
 
 def warm_up(session: Session, batch: NDArray[np.float32], clock: Clock) -> tuple[int, bool]:
@@ -78,7 +75,7 @@ def warm_up(session: Session, batch: NDArray[np.float32], clock: Clock) -> tuple
     """
     durations: list[int] = []
     while True:
-        durations += time_block(session, batch, 0, WARMUP_WINDOW, clock).durations_ns.tolist()
+        durations += time_block(session, batch, WARMUP_WINDOW, clock).durations_ns.tolist()
         if has_settled(durations):
             return len(durations), True
         if len(durations) >= WARMUP_MOST_RUNS or sum(durations) >= WARMUP_MOST_NS:

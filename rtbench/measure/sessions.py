@@ -55,7 +55,7 @@ class SessionHost:
         start = clock()
         self._session = module.open_session(artifact, model, device, threads, trust_code, variants)
         loaded = clock()
-        latency.time_block(self._session, first, 0, 1, clock)
+        latency.time_block(self._session, first, 1, clock)
         startup = Startup(load_ms=(loaded - start) / 1e6, first_run_ms=(clock() - loaded) / 1e6)
         artifacts.require_unchanged(artifact)  # while it was loaded
         gc.freeze()  # or the collection before each block looks through all that is imported: 0.2 s with torch
@@ -113,14 +113,14 @@ class SessionHost:
             with _undisturbed():
                 return latency.warm_up(self._session, self._input, self._clock)
         with _undisturbed():
-            latency.time_block(self._session, self._input, runs, 0, self._clock)
+            latency.time_block(self._session, self._input, runs, self._clock)
         return runs, None
 
-    def time_block(self, untimed: int, runs: int) -> latency.Timed:
-        """One block of runs, by one clock; on a GPU after a lead that wakes it, within which the parent is told."""
+    def time_block(self, runs: int) -> latency.Timed:
+        """One block of runs, by one clock, after a lead; within that of a GPU the parent is told."""
         with _undisturbed():
             self._lead()
-            return latency.time_block(self._session, self._input, untimed, runs, self._clock)
+            return latency.time_block(self._session, self._input, runs, self._clock)
 
     def run_mlperf(self, runs: int) -> MlPerf:
         from rtbench.measure.mlperf import run_single_stream
@@ -130,10 +130,12 @@ class SessionHost:
             return run_single_stream(self._session, self._input, runs)
 
     def _lead(self) -> None:
-        if self._session.info.device != "cpu":
-            latency.lead(self._session, self._input, latency.GPU_LEAD_NS // 2, self._clock)
-            self._report()
-            latency.lead(self._session, self._input, latency.GPU_LEAD_NS // 2, self._clock)
+        if self._session.info.device == "cpu":
+            latency.lead(self._session, self._input, latency.CPU_LEAD_NS, self._clock)
+            return
+        latency.lead(self._session, self._input, latency.GPU_LEAD_NS // 2, self._clock)
+        self._report()
+        latency.lead(self._session, self._input, latency.GPU_LEAD_NS // 2, self._clock)
 
     def close(self) -> None:
         if hasattr(self, "_session"):
