@@ -150,7 +150,7 @@ KINDS = (
     r"<title>rtbench history: ",
     r"\A *figure +before +after +change +95 % +verdict\n",
     r"\A *row +p50 ms +top-1 % +MiB +changed\n",
-    r"agree\s+is\s+top-1\s+agreement\s+with\s+the\s+model\.\s*\Z",
+    r"Agree\s+is\s+top-1\s+agreement\s+with\s+the\s+model\.\s*\Z",
 )
 """How every kind of report begins, or is else to be told from the files of others."""
 
