@@ -15,6 +15,7 @@ from rtbench.measure.latency import (
     WARMUP_WINDOW,
     Timed,
     has_settled,
+    lead,
     time_block,
     warm_up,
 )
@@ -83,6 +84,13 @@ def test_calls_are_counted(runs: int) -> None:
     )
     assert len(starts) == len(durations) == runs
     assert all(batch is BATCH for batch in session.batches)
+
+
+@pytest.mark.parametrize(("least_ns", "runs"), [(0, 0), (1, 1), (30_000_006, 3), (30_000_007, 4)])
+def test_a_lead_ends_with_the_run_that_its_time_is_over_in(least_ns: int, runs: int) -> None:
+    session = Scripted({"bind": 0, "run": 10_000_000, "fetch": 0})  # runs of 10 ms, and 1 ns, 2 ns, …
+    lead(session, BATCH, least_ns, session.clock)
+    assert session.runs == runs
 
 
 def test_times_that_no_double_holds_are_exact() -> None:
