@@ -80,6 +80,15 @@ def test_a_budget_is_exceeded_where_all_of_the_interval_is_worse():
     ]
 
 
+def test_the_row_that_decides_is_the_furthest_over_its_budget():
+    diffs = found(
+        near={"latency": change(0.06, 0.04, 0.08)},
+        beyond={"latency": change(0.2, 0.1, 0.3)},
+        over={"latency": change(0.1, 0.06, 0.2)},
+    )
+    assert judge(diffs, {"latency": 0.05}).deciding("latency").row == "beyond"
+
+
 def test_accuracy_is_worse_downwards():
     diffs = found(
         better={"accuracy": change(0.02, 0.01, 0.03)},

@@ -34,6 +34,7 @@ class Scripted:
         self.events: list[str] = []
         self.batches: list[np.ndarray] = []
         self.runs = 0
+        self.on_device: float | None = None
 
     def clock(self) -> int:
         self.events.append("clock")
@@ -54,7 +55,7 @@ class Scripted:
 
     def device_ms(self) -> float | None:
         self.events.append("device")
-        return None
+        return self.on_device
 
     def close(self) -> None:
         raise AssertionError("whoever opened it closes it")
@@ -73,6 +74,12 @@ def test_the_timed_region_is_bind_run_and_fetch_and_nothing_else() -> None:
     first = 10**12
     assert starts.tolist() == [first, first + 101_010_001, first + 101_010_001 + 101_010_002]
     assert (starts.dtype, durations.dtype) == (np.int64, np.int64)
+
+
+def test_the_devices_own_time_is_kept_where_it_has_one() -> None:
+    session = Scripted({"bind": 1, "run": 1, "fetch": 1})
+    session.on_device = 0.25
+    assert time_block(session, BATCH, 2, session.clock).device_ms.tolist() == [0.25, 0.25]
 
 
 @pytest.mark.parametrize("runs", [0, 1, 25])

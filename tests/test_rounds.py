@@ -27,6 +27,10 @@ def rows_of(blocks: dict[str, dict[int, Block]]) -> dict[str, dict[int, int]]:
     return {row: {number: each.attempt for number, each in rounds.items()} for row, rounds in blocks.items()}
 
 
+def test_a_block_has_its_durations_in_milliseconds() -> None:
+    assert block("a", 25_000, 1).ms.tolist() == [2.500001]
+
+
 def timed(_: str, runs: int) -> Timed:
     return Timed(np.zeros(runs, dtype=np.int64), np.ones(runs, dtype=np.int64), np.full(runs, np.nan))
 

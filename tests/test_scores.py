@@ -13,7 +13,7 @@ from rtbench.records.measurement import Accuracy, Comparison, Latency
 from rtbench.records.model import Artifact
 from rtbench.records.run import Baseline, Environment, Gpu, Row, Scores
 from rtbench.scores.baselines import load_baseline, measured_baseline
-from rtbench.scores.normalise import reference_for, score_rows
+from rtbench.scores.normalise import best_torch_for, reference_for, score_rows
 
 T4 = load_baseline("resnet18-t4")
 OWN = """
@@ -168,6 +168,26 @@ def test_speed_up_is_over_torch_fp32_of_the_same_run() -> None:
 def test_no_speed_up_without_a_measured_torch_fp32_row() -> None:
     others = [row("ort/fp16"), row("torch/fp16"), row("torch/fp32", ms=None, status="failed")]
     assert scores(row(), *others).speedup_vs_torch is None
+
+
+def test_the_fastest_torch_row_is_of_the_same_model_measured_and_well() -> None:
+    slow, fast = row("torch+channels_last/fp32", ms=8.0), row("torch+compile/fp32", ms=5.0)
+    others = [
+        row("ort/int8", ms=1.0),
+        row("torch+bf16/fp32", ms=2.0, model="n"),
+        row("torch+bf16/fp32", ms=3.0, status="failed"),
+        row("torch+bf16/fp32", ms=None),
+    ]
+    reference = row("torch/fp32", ms=10.0)
+    assert best_torch_for(others[0], [*others, reference, slow, fast]) is fast
+    assert best_torch_for(others[0], [fast, slow, reference, *others]) is fast
+    assert best_torch_for(others[0], [row("torch/fp32", ms=4.0), slow, fast]) is None, "it is the reference itself"
+    assert best_torch_for(others[0], others) is None
+
+
+def test_of_two_reference_rows_the_first_is_compared_with() -> None:
+    on_cpu, on_gpu = row("torch:cpu/fp32"), row("torch:cuda/fp32", device="cuda")
+    assert reference_for(row(), [row(), on_cpu, on_gpu]) is on_cpu
 
 
 def test_with_several_models_speed_up_is_over_the_rows_own_model() -> None:
