@@ -46,7 +46,7 @@ TESTS = {
     "measure/fidelity": ("test_fidelity",),
     "measure/conditions": ("test_conditions",),
     "measure/latency": ("test_latency",),
-    "measure/summary": ("test_stats", "test_mean_interval"),
+    "measure/summary": ("test_summary", "test_stats", "test_mean_interval"),
     "measure/rounds": ("test_latency", "test_rounds"),
     "review/spread": ("test_spread",),
     "review/gate": ("test_gate",),
