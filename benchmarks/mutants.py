@@ -1,13 +1,14 @@
 """Do the tests of the pure modules notice a change? Every place that can be changed, changed once, by Cosmic Ray.
 
-    python benchmarks/mutants.py > benchmarks/results/DATE-mutants.md        # 20 minutes
+    python benchmarks/mutants.py > benchmarks/results/DATE-mutants.md        # half an hour
     python benchmarks/mutants.py stats measure/fidelity --most 50
 
-A mutant is one module with one comparison, operator, number, condition, argument or decorator changed. It is noticed
-where one of the module's own fast tests fails; it runs in a forked process that has loaded everything else. Which of
-several changes of a place is made, and where there are more than `--most` places which of them, is a matter of
-`--seed`. Mutants that survive are explained in `survivors.toml`. Prints Markdown; exit code 1 where fewer than 95 %
-are noticed, or one that survives is not explained there.
+A mutant is one module with one comparison, operator, number, condition or argument changed; types, decorators and
+`is` beside a constant, of which Python warns, are left out. It is noticed where one of the module's own fast tests
+fails; it runs in a forked process that has loaded everything else. Which of several changes of a place is made, and
+where there are more than `--most` places which of them, is a matter of `--seed`. Mutants that survive are explained in
+`survivors.toml`. Prints Markdown; exit code 1 where fewer than 95 % are noticed, or one that survives is not explained
+there.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import os
 import random
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -78,7 +80,7 @@ class Mutant:
 
 def mutants_of(source: str, chooser: random.Random) -> Iterator[Mutant]:
     """One change of each kind at every place, in the order of the file."""
-    tree, skipped = get_ast(source), annotations(source)
+    tree, skipped = get_ast(source), types_and_decorators(source)
     places: dict[tuple[tuple[int, int], str], list[tuple[object, int]]] = {}
     for name in cosmic_ray.plugins.operator_names():
         kind = cosmic_ray.plugins.get_operator(name)
@@ -98,20 +100,22 @@ def mutants_of(source: str, chooser: random.Random) -> Iterator[Mutant]:
 
 
 def compiles(source: str) -> bool:
-    try:
-        compile(source, "mutant", "exec")
-    except SyntaxError:
-        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SyntaxWarning)
+        try:
+            compile(source, "mutant", "exec")
+        except SyntaxError:
+            return False
     return True
 
 
-def annotations(source: str) -> set[tuple[int, int]]:
-    """Where types stand, which nothing evaluates."""
+def types_and_decorators(source: str) -> set[tuple[int, int]]:
+    """Where they stand."""
     found: set[tuple[int, int]] = set()
     for node in ast.walk(ast.parse(source)):
-        for each in (getattr(node, "annotation", None), getattr(node, "returns", None)):
-            if each is not None:
-                found |= {(each.lineno, column) for column in range(each.col_offset, each.end_col_offset)}
+        types = [getattr(node, "annotation", None), getattr(node, "returns", None)]
+        for each in filter(None, [*types, *getattr(node, "decorator_list", ())]):
+            found |= {(each.lineno, column) for column in range(each.col_offset - 1, each.end_col_offset)}
     return found
 
 
@@ -126,7 +130,7 @@ class Quiet:
     """Leaves out tests that start rtbench as a process, which has the module as it is on disk."""
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        outside = {"rtbench", "terminal", "browser", "comparing"}
+        outside = {"rtbench", "terminal", "browser", "comparing", "image_cache"}
         items[:] = [item for item in items if not outside & set(getattr(item, "fixturenames", ()))]
 
 

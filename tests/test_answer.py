@@ -9,7 +9,7 @@ import pytest
 from made_runs import IMAGES, made_answers, made_difference, made_model, made_row, made_run
 
 from rtbench.records.run import Row, Scores
-from rtbench.scores.answer import describe, pareto_front, points, quality, speed
+from rtbench.scores.answer import describe, measured_rows, pareto_front, points, quality, speed
 
 WRONG = range(0, IMAGES, 8)
 """An eighth."""
@@ -71,7 +71,9 @@ def test_without_the_model_itself_speed_is_milliseconds() -> None:
     row = made_row("ort/fp32", 10.0, WRONG)
     assert speed(made_run([row]), row) == f"{row.latency.mean_ms:.3g} ms"
     assert speed(made_run([TORCH, row]), row) == f"{row.latency.mean_ms:.3g} ms"  # no rounds in common
-    assert speed(made_run([sped(TORCH, 1.0)]), TORCH) == f"{TORCH.latency.mean_ms:.3g} ms"
+    itself = sped(TORCH, 1.0)
+    assert speed(made_run([itself]), itself) == f"{TORCH.latency.mean_ms:.3g} ms"
+    assert speed(made_run([sped(row, 2.0)]), sped(row, 2.0)) == f"{row.latency.mean_ms:.3g} ms"
 
 
 @pytest.mark.parametrize(
@@ -86,6 +88,9 @@ def test_without_the_model_itself_speed_is_milliseconds() -> None:
         (469_000, "47% of the size"),
         (250_000, "a quarter of the size"),
         (200_000, "a fifth of the size"),
+        (229_000, "a quarter of the size"),
+        (221_000, "a fifth of the size"),
+        (170_000, "17% of the size"),
         (333_333, "a third of the size"),
         (666_667, "two thirds of the size"),
         (100_000, "10% of the size"),
@@ -98,10 +103,13 @@ def test_size_is_a_share_in_words(size: int, words: str) -> None:
 
 
 def test_a_row_without_the_model_itself_has_its_size_in_mib_and_its_accuracy_with_its_interval() -> None:
-    row = sized(unpaired(made_row("ort/int8", 10.0, WRONG)), 3 * 2**20)
+    row = sized(unpaired(made_row("ort/int8", 10.0, WRONG)), 5 * 2**19)
     low, high = (f"{end:.1%}" for end in row.accuracy.top1_ci95)
     said = describe(made_run([row]), row)
-    assert said == f"{row.latency.mean_ms:.3g} ms, top-1 87.5% [{low}, {high}], 3 MiB"
+    assert said == f"{row.latency.mean_ms:.3g} ms, top-1 87.5% [{low}, {high}], 2.5 MiB"
+    assert describe(made_run([TORCH]), TORCH).endswith(", 0.954 MiB")
+    unsized = TORCH.model_copy(update={"artifact": None})
+    assert describe(made_run([unsized, row]), row).endswith(", 2.5 MiB")
 
 
 def test_accuracy_beside_the_model_is_the_difference_with_its_interval_where_images_were_paired() -> None:
@@ -162,3 +170,20 @@ def test_where_no_row_has_a_quality_the_front_is_of_latency_and_size() -> None:
     assert [row.id for row in pareto_front(made_run(rows))] == ["ort:0/fp32", "ort:1/fp32", "ort:3/fp32"]
     known = made_row("torch/fp32", 30.0, WRONG)
     assert [row.id for row in pareto_front(made_run([*rows, known]))] == ["torch/fp32"]
+
+
+def test_rows_are_measured_where_they_ended_well_with_a_latency_and_an_artifact() -> None:
+    changes = [{"status": status} for status in ("failed", "invalid", "unavailable")]
+    changes += [{"latency": None}, {"artifact": None}]
+    others = [
+        made_row(f"ort:{number}/fp32", 10.0, WRONG).model_copy(update=each) for number, each in enumerate(changes)
+    ]
+    assert measured_rows(made_run([*others, TORCH])) == [TORCH]
+
+
+def test_accuracy_on_the_sample_says_nothing_and_no_images_leave_it_open() -> None:
+    run = made_run([TORCH])
+    assert quality(run, TORCH).name == "top-1"
+    assert quality(run.model_copy(update={"dataset": None}), TORCH).name == "top-1"
+    sample = run.dataset.model_copy(update={"sample": True})
+    assert quality(run.model_copy(update={"dataset": sample}), TORCH).name == "agreement"

@@ -177,6 +177,8 @@ def test_one_image_is_too_few_to_judge() -> None:
     assert status == "ok"
     assert not fidelity.judged
     assert judge(reference, -reference, "fp32")[0] == "invalid"
+    two = logits(images=2)
+    assert judge(two, two, "fp32")[1].judged
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -200,6 +202,16 @@ def test_softmax_does_not_hide_a_wrong_answer(precision: str) -> None:
     assert judge(reference, uniform, precision)[0] == "invalid"
 
 
+@pytest.mark.parametrize(("total", "expected"), [(1.0009, "ok"), (0.9991, "ok"), (1.02, "invalid"), (0.98, "invalid")])
+def test_probabilities_are_known_by_their_sum_to_a_thousandth(total: float, expected: str) -> None:
+    reference = logits()
+    probabilities = softmax(reference) * np.float32(total)
+    assert judge(reference, probabilities, "int8")[0] == expected
+    assert judge(probabilities, reference, "int8")[0] == expected
+    shifted = softmax(reference) + np.float32(-0.1) * np.sign(reference - np.median(reference, axis=1, keepdims=True))
+    assert judge(reference, shifted, "int8")[0] == "invalid"  # sums to one, and some are negative
+
+
 def test_softmax_of_large_logits_does_not_overflow() -> None:
     reference = logits() * np.float32(100)
     one_hot = np.eye(10, dtype=np.float32)[reference.argmax(axis=1)]
@@ -209,10 +221,10 @@ def test_softmax_of_large_logits_does_not_overflow() -> None:
 
 
 def test_images_with_nothing_in_their_outputs_have_a_cosine() -> None:
-    reference = np.array([[0, 0], [1, 0], [0, 2], [3, 4]], dtype=np.float32)
-    outputs = np.array([[0, 0], [0, 0], [0, 3], [4, 3]], dtype=np.float32)
+    reference = np.array([[0, 0], [0, 0], [1, 0], [0, 2], [3, 4]], dtype=np.float32)
+    outputs = np.array([[0, 0], [0, 0], [0, 0], [0, 3], [4, 3]], dtype=np.float32)
     _, fidelity = judge(reference, outputs, "int8")
-    assert fidelity.cosine_mean == pytest.approx((1 + 0 + 1 + 24 / 25) / 4)
+    assert fidelity.cosine_mean == pytest.approx((1 + 1 + 0 + 1 + 24 / 25) / 5)
 
 
 def test_finite_outputs_of_the_right_shape_pass() -> None:
@@ -236,13 +248,15 @@ def test_a_wrong_shape_is_told(shape: tuple[int, ...]) -> None:
 
 
 def test_the_same_output_for_several_images_is_told_and_for_one_is_not() -> None:
+    require_varied(logits(images=0))
     require_varied(logits(images=1))
     require_varied(logits(images=2))
     almost = np.tile(logits(images=1), (5, 1))
     almost[3, 2] += 1
     require_varied(almost)
-    with pytest.raises(InvalidOutput, match="same for all of 5 images"):
-        require_varied(np.tile(logits(images=1), (5, 1)))
+    for images in (2, 5):
+        with pytest.raises(InvalidOutput, match=f"same for all of {images} images"):
+            require_varied(np.tile(logits(images=1), (images, 1)))
 
 
 def test_verdicts_say_by_how_much() -> None:

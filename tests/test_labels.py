@@ -138,3 +138,68 @@ def test_any_order_of_classes_is_found_where_each_has_some_images() -> None:
 )
 def test_right_answers_and_answers_by_chance_are_not_doubted(answers: np.ndarray) -> None:
     assert label_doubt(answers, LABELS, 20) is None
+
+
+def answers(right: int, other: int, of: int) -> tuple[np.ndarray, np.ndarray]:
+    """Answers to `of` images, labelled 1 to 97 in turn: so many as labelled, so many the class after, the rest 99."""
+    labels = (np.arange(of, dtype=np.int32) % 97) + 1
+    best = np.full(of, 99, dtype=np.int32)
+    best[:right] = labels[:right]
+    best[right : right + other] = labels[right : right + other] + 1
+    return best, labels
+
+
+@pytest.mark.parametrize(("images", "doubted"), [(7, False), (8, True)])
+def test_seven_images_are_too_few_to_doubt_labels(images: int, doubted: bool) -> None:
+    assert (label_doubt(*answers(0, images, images), 100) is not None) == doubted
+    given, labelled = answers(0, images, images)
+    unanswered = np.full(5, -1, dtype=np.int32)
+    best, labels = np.concatenate([unanswered, given]), np.concatenate([unanswered + 2, labelled])
+    assert (label_doubt(best, labels, 100) is not None) == doubted
+
+
+@pytest.mark.parametrize(
+    ("right", "other", "doubted"),
+    [
+        (0, 50, True),  # half of them: enough
+        (0, 49, False),
+        (3, 60, True),  # three times what a guess of 100 classes has right
+        (4, 60, False),
+    ],
+)
+def test_an_offset_is_told_where_half_would_be_right_and_hardly_any_is(right: int, other: int, doubted: bool) -> None:
+    said = label_doubt(*answers(right, other, 100), 100)
+    assert (said is not None) == doubted
+    if said:
+        assert said.startswith(f"check the labels: {right}% of the answers are right, and {other}% would be if all")
+
+
+@pytest.mark.parametrize(("right", "other", "doubted"), [(12, 50, True), (13, 52, False), (12, 47, False)])
+def test_with_few_classes_an_explanation_must_be_four_times_as_good(right: int, other: int, doubted: bool) -> None:
+    best = np.repeat(np.array([0, 3, 1, 2], dtype=np.int32), [right, other, 20, 80 - right - other])
+    assert (label_doubt(best, np.zeros(100, dtype=np.int32), 4) is not None) == doubted
+
+
+def test_of_two_classes_no_order_is_another_one() -> None:
+    labels = np.tile(np.arange(2, dtype=np.int32), 20)
+    assert label_doubt(1 - labels, labels, 2) is None
+    assert label_doubt((labels + 1).astype(np.int32), labels, 3) is not None
+
+
+def test_an_order_is_found_where_each_class_has_three_images() -> None:
+    labels = np.repeat(np.arange(20, dtype=np.int32), 3)
+    moved = ((labels * 7 + 3) % 20).astype(np.int32)
+    assert "another order" in (label_doubt(moved, labels, 20) or "")
+    assert label_doubt(moved[labels < 1][:2].repeat(4), np.zeros(8, dtype=np.int32), 20) is not None  # an offset of 3
+    assert label_doubt(moved.reshape(20, 3)[:, :2].ravel(), labels.reshape(20, 3)[:, :2].ravel(), 20) is None
+    assert label_doubt(np.where(moved == 3, 10, moved), labels, 20) is None  # two classes answered as the same
+
+
+def test_an_order_counts_the_images_that_it_would_make_right() -> None:
+    labels = np.repeat(np.arange(20, dtype=np.int32), 4)
+    moved = ((labels * 7 + 3) % 20).astype(np.int32)
+    half = moved.copy()
+    half[np.arange(80) % 4 == 3] = labels[np.arange(80) % 4 == 3] // 2 + 40
+    said = label_doubt(half, labels, 100)
+    assert said is not None
+    assert "and 75% would be if the classes were in another order" in said

@@ -11,10 +11,11 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.datasets.folder import pil_loader
 
+from rtbench.errors import UsageError
 from rtbench.images.cache import cache_images
 from rtbench.images.cropping import crop
 from rtbench.images.datasets import read_images, read_labelled
-from rtbench.images.preprocessing import RESNET, normalise, overridden, tf_recipe
+from rtbench.images.preprocessing import RESNET, for_channels, normalise, overridden, pixels_alone, sized, tf_recipe
 from rtbench.options import ModelOptions
 from rtbench.records.model import Preprocessing
 
@@ -226,3 +227,87 @@ def test_channels_are_turned_for_networks_that_take_bgr() -> None:
     recipe = RESNET.model_copy(update={"colour_order": "BGR", "mean": (0.0,) * 3, "std": (1 / 255,) * 3})
     np.testing.assert_allclose(normalise(pixel, recipe)[0, :, 0, 0], [30, 20, 10], rtol=1e-6)
     assert recipe.input_shape == (3, 224, 224)
+
+
+def test_the_tensorflow_recipe_has_the_baselines_share_of_any_shape() -> None:
+    recipe = tf_recipe(RESNET.model_copy(update={"input_size": (300, 448)}))
+    assert (recipe.input_size, recipe.resize, recipe.preprocess) == ((300, 448), 343, "tf")
+    assert (recipe.mean, recipe.std) == (RESNET.mean, RESNET.std)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size", "resize"),
+    [
+        (None, None, 224, 256),
+        (112, 112, 112, 128),
+        (448, None, 448, 512),
+        (None, 448, 448, 512),
+        (112, 448, (112, 448), 128),
+        (448, 112, (448, 112), 128),
+    ],
+)
+def test_a_recipe_for_another_input_size_crops_the_same_share(height, width, size, resize: int) -> None:
+    recipe = sized(RESNET, height, width)
+    assert (recipe.input_size, recipe.resize) == (size, resize)
+    assert recipe.model_copy(update={"input_size": 224, "resize": 256}) == RESNET
+
+
+def test_a_share_is_of_the_shorter_side() -> None:
+    recipe = sized(RESNET.model_copy(update={"input_size": (100, 200), "resize": 125}), 40, None)
+    assert (recipe.input_size, recipe.resize) == (40, 50)
+
+
+def test_a_file_that_takes_pixels_has_them_unchanged() -> None:
+    recipe = pixels_alone(Path("a.onnx"), RESNET, ModelOptions())
+    pixels = np.arange(48, dtype=np.uint8).reshape(1, 4, 4, 3)
+    np.testing.assert_allclose(normalise(pixels, recipe), pixels.transpose(0, 3, 1, 2), rtol=1e-6)
+    for given in (ModelOptions(mean=(0.5,) * 3), ModelOptions(std=(0.5,) * 3)):
+        with pytest.raises(UsageError, match=r"a\.onnx takes uint8 pixels .* leave out --mean and --std"):
+            pixels_alone(Path("a.onnx"), RESNET, given)
+
+
+def test_a_network_of_one_channel_takes_grey_by_the_mean_of_the_three() -> None:
+    assert for_channels(RESNET, 3) == RESNET
+    grey = for_channels(RESNET, 1)
+    assert (grey.colour_order, grey.input_shape) == ("grey", (1, 224, 224))
+    assert (grey.mean, grey.std) == ((0.449,) * 3, (0.226,) * 3)
+    assert for_channels(RESNET.model_copy(update={"mean": (0.1, 0.1, 0.0)}), 1).mean == (0.066667,) * 3
+    level = crop(Image.new("RGB", (300, 300), (128, 128, 128)), grey)
+    assert level.shape == (224, 224, 1)
+    np.testing.assert_allclose(normalise(level[None], grey), (128 / 255 - 0.449) / 0.226, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "changes"),
+    [
+        ({}, {}),
+        ({"input_size": 112}, {"input_size": 112, "resize": 128}),
+        ({"input_size": (112, 448)}, {"input_size": (112, 448), "resize": 128}),
+        ({"input_size": 112, "resize": 112}, {"input_size": 112, "resize": 112}),
+        ({"resize": 224}, {"resize": 224}),
+        ({"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}, {"mean": (0.0,) * 3, "std": (1.0,) * 3}),
+        ({"interpolation": "bicubic"}, {"interpolation": "bicubic"}),
+    ],
+)
+def test_what_the_user_says_of_the_recipe_is_in_it_and_in_its_source(given, changes) -> None:
+    recipe = overridden(RESNET, ModelOptions(**given))
+    names = [f"--{name.replace('_', '-')}" for name in ("input_size", "resize", "interpolation", "mean", "std")]
+    said = ", ".join(name for name in names if name[2:].replace("-", "_") in given)
+    source = f"ImageNet default; {said} given" if said else "ImageNet default"
+    assert recipe == RESNET.model_copy(update=changes | {"source": source})
+
+
+def test_the_share_that_is_kept_is_of_the_shorter_side() -> None:
+    recipe = RESNET.model_copy(update={"input_size": (100, 200), "resize": 125})
+    assert overridden(recipe, ModelOptions(input_size=40)).resize == 50
+
+
+def test_a_resize_that_was_asked_for_is_told_as_the_source() -> None:
+    assert overridden(RESNET, ModelOptions(preprocess="tf")).source.endswith("TensorFlow recipe, by --preprocess tf")
+    assert overridden(RESNET, ModelOptions(preprocess="squash")).source == "ImageNet default; --preprocess squash given"
+
+
+def test_uint16_pixels_are_in_units_of_a_256th_of_a_grey_level() -> None:
+    whole = np.arange(192, dtype=np.uint8).reshape(1, 8, 8, 3)
+    fine = whole.astype(np.uint16) * 256
+    np.testing.assert_allclose(normalise(fine, RESNET), normalise(whole, RESNET), rtol=0, atol=1e-6)

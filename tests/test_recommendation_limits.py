@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError
+from math import ceil
 
 import pytest
 from made_runs import IMAGES, made_model, made_row, made_run
@@ -10,6 +11,7 @@ from made_runs import IMAGES, made_model, made_row, made_run
 from rtbench.records.measurement import Comparison
 from rtbench.records.run import Row
 from rtbench.scores.recommendation import Loss, doubts, loss_of, recommend, recommendation, rule
+from rtbench.stats import wilson_interval
 
 WRONG = range(0, IMAGES, 8)
 TORCH = made_row("torch/fp32", 20.0, WRONG)
@@ -49,6 +51,16 @@ def test_no_number_of_images_shows_a_loss_that_is_the_limit_itself() -> None:
     assert evidence(row, 0.3125).images_needed == 1600  # a half as wide as it may be: four times the images
 
 
+def test_the_images_that_would_tell_are_whole_and_enough() -> None:
+    assert evidence(losing(INT8, 0.0, 0.1875, 1), 0.125).images_needed == 3  # 2.25 of them
+    fidelity = INT8.fidelity.model_copy(update={"images": 400, "top1_agreement": 0.9})
+    unlabelled = INT8.model_copy(update={"accuracy": None, "fidelity": fidelity})
+    low, high = wilson_interval(360, 400)
+    needed = 400 * ((high - low) / 2 / (0.125 - 0.1)) ** 2
+    found = loss_of(made_run([TORCH, unlabelled]), unlabelled, 0.01, 0.125)
+    assert (found.evidence, found.images_needed) == ("open", 10 * ceil(needed / 10))
+
+
 @pytest.mark.parametrize(("images", "needed"), [(1, 4), (3, 12), (25, 100), (31, 130), (309, 1300), (2500, 10000)])
 def test_the_images_that_would_tell_have_two_digits_rounded_up(images: int, needed: int) -> None:
     assert evidence(losing(INT8, 0.0, 0.25, images), 0.125).images_needed == needed
@@ -76,6 +88,11 @@ def test_without_labels_or_on_the_sample_the_loss_is_of_agreement() -> None:
     assert loss_of(run, row, 0.01, 0.5).evidence == "shown"
     unjudged = row.fidelity.model_copy(update={"judged": False})
     assert loss_of(run, row.model_copy(update={"fidelity": unjudged}), 0.01, 0.5) == Loss("none", "open")
+
+
+def test_a_row_that_nothing_was_compared_with_is_not_the_model_itself() -> None:
+    unjudged = made_row("ort/fp32", 5.0, WRONG).model_copy(update={"fidelity": None, "accuracy": None})
+    assert evidence(unjudged) == Loss("none", "open")
 
 
 def shown(name: str, ms: float, **changes: object) -> Row:
@@ -115,6 +132,30 @@ def test_the_fastest_is_the_one_of_the_lowest_median_and_not_of_the_lowest_mean(
 def no_difference(first: Row, second: Row, *, known: bool = True) -> Comparison:
     interval = (0.99, 1.01) if known else None
     return Comparison(row=first.id, to=second.id, ratio=1.0, ci95=interval, verdict="no difference shown")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("ort/int8", "ort/bf16", "ort/bf16"),
+        ("ort/fp16", "ort/bf16", "ort/fp16"),  # alike: the first
+        ("ort/bf16", "ort/fp16", "ort/bf16"),
+        ("trt/fp16", "ort/int8", "trt/fp16"),  # two steps each
+        ("ort/int8", "trt/fp16", "ort/int8"),
+        ("trt/fp16", "ort/fp16", "ort/fp16"),
+        ("trt/int8", "trt/fp16", "trt/fp16"),
+        ("trt/bf16", "ort/fp32", "ort/fp32"),
+    ],
+)
+def test_an_engine_counts_as_a_step_more_than_its_precision(first: str, second: str, expected: str) -> None:
+    rows = []
+    for name in (first, second):
+        made = shown(name.replace("bf16", "fp16"), 10.0)
+        kind = "engine" if name.startswith("trt") else "onnx"
+        artifact = made.artifact.model_copy(update={"format": kind, "size_bytes": 7})
+        rows.append(made.model_copy(update={"id": name, "precision": name.rpartition("/")[2], "artifact": artifact}))
+    found = recommend(made_run([TORCH, *rows], comparisons=[no_difference(*rows)]))
+    assert found.row == expected
 
 
 def test_a_lead_is_shared_only_where_a_comparison_was_possible() -> None:
@@ -226,5 +267,32 @@ def test_another_model_holds_a_faster_one_back_where_it_may_be_better_by_more_th
     for max_loss, expected in ((0.06, "small/torch/fp32"), (0.01, "resnet18/torch/fp32")):
         found = recommend(made_run([big, small], models=models), max_loss=max_loss)
         assert found.row == expected if expected.startswith("small") else found.row is None or found.row == expected
-    failed = big.model_copy(update={"status": "failed"})
-    assert recommend(made_run([failed, small], models=models)).row == "small/torch/fp32"
+    for status in ("failed", "invalid", "unavailable"):
+        failed = big.model_copy(update={"status": status})
+        assert recommend(made_run([failed, small], models=models)).row == "small/torch/fp32"
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1)])
+def test_the_best_of_the_other_models_holds_a_row_back(order: tuple[int, ...]) -> None:
+    names = ("small", "middle", "resnet18")
+    wrong = (range(0, IMAGES, 3), range(0, IMAGES, 3), WRONG)
+    rows = [made_row(f"{names[at]}/torch/fp32", 5.0 + 5 * at, wrong[at], model=names[at]) for at in order]
+    found = recommend(made_run(rows, models=[made_model(name) for name in names]))
+    assert found.row == "resnet18/torch/fp32"
+
+
+@pytest.mark.parametrize("skipped", ["without labels", "not paired"])
+def test_a_row_that_says_nothing_of_its_model_does_not_end_the_search_for_doubts(skipped: str) -> None:
+    lost = made_row("ort/int8", 5.0, range(IMAGES))
+    accuracy = None if skipped == "without labels" else lost.accuracy.model_copy(update={"difference": None})
+    first = lost.model_copy(update={"accuracy": accuracy})
+    torch = made_row("torch/fp32", 20.0, range(IMAGES))
+    assert "the model itself has 0.0%" in (doubts(made_run([first, torch])) or "")
+
+
+def test_of_an_unstable_row_the_first_warning_is_told() -> None:
+    fast = shown("ort/int8", 5.0)
+    warnings = ["others were busy: wait", "median moved: let it settle"]
+    fast = fast.model_copy(update={"latency": fast.latency.model_copy(update={"stable": False, "warnings": warnings})})
+    found = recommend(made_run([TORCH, fast, shown("ort/fp16", 10.0)]))
+    assert "but unstable: others were busy." in found.reason

@@ -9,6 +9,7 @@ from rtbench.measure.latency import Timed
 from rtbench.measure.rounds import (
     Block,
     Round,
+    Schedule,
     counted_blocks,
     disturbed_rounds,
     last_attempts,
@@ -111,3 +112,10 @@ def test_a_row_with_too_few_quiet_rounds_keeps_all_and_the_others_keep_theirs() 
     counted = counted_blocks(rows)
     assert [each.round for each in counted["a"]] == [0, 1, 2, 3]
     assert [each.round for each in counted["b"]] == list(range(3, 10))
+
+
+def test_rounds_are_of_one_process_and_in_the_order_of_seed_0_where_nothing_is_said() -> None:
+    assert Schedule(500) == Schedule(500, processes=1)
+    names, rounds = [*"abcdef"], [Round(number, 2, 0) for number in range(10)]
+    said, unsaid = ([each.row for each in measure_rounds(names, rounds, timed, **given)] for given in ({"seed": 0}, {}))
+    assert said == unsaid

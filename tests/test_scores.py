@@ -175,7 +175,7 @@ def test_the_fastest_torch_row_is_of_the_same_model_measured_and_well() -> None:
     others = [
         row("ort/int8", ms=1.0),
         row("torch+bf16/fp32", ms=2.0, model="n"),
-        row("torch+bf16/fp32", ms=3.0, status="failed"),
+        *(row("torch+bf16/fp32", ms=3.0, status=status) for status in ("failed", "invalid", "unavailable")),
         row("torch+bf16/fp32", ms=None),
     ]
     reference = row("torch/fp32", ms=10.0)
@@ -212,6 +212,7 @@ def test_a_model_without_a_torch_row_is_compared_with_the_runs_only_one() -> Non
         ("Tesla T4", "cuda", True),
         ("NVIDIA T4", "cuda", True),
         ("Tesla T4", "cpu", False),
+        ("Tesla T4", "vulkan", False),
         ("NVIDIA T400 4GB", "cuda", False),
         ("NVIDIA T4G", "cuda", False),
         ("NVIDIA H100 80GB HBM3", "cuda", False),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from rtbench.measure.summary import P99_LEAST_RUNS, summarise_latency
 
@@ -42,6 +43,7 @@ def test_processes_are_counted_and_one_that_is_not_named_is_one() -> None:
 
 
 def test_the_99th_percentile_needs_enough_runs() -> None:
+    assert P99_LEAST_RUNS == 1000
     samples = np.arange(1.0, P99_LEAST_RUNS + 1)
     assert summarise_latency([samples]).p99_ms == np.percentile(samples, 99)
     assert summarise_latency([samples[1:]]).p99_ms is None
@@ -58,3 +60,18 @@ def test_the_devices_mean_needs_all_of_its_runs() -> None:
 
 def test_a_single_run_has_no_spread() -> None:
     assert summarise_latency([np.array([2.0])]).std_ms == 0.0
+    assert summarise_latency([np.array([2.0])]).warmup_runs == 0
+
+
+def test_the_bound_of_the_90th_percentile_holds_in_99_of_100_cases() -> None:
+    samples = np.arange(1.0, 1001)
+    bound = summarise_latency([samples]).p90_bound_ms
+    assert binom.cdf(bound - 1, 1000, 0.9) >= 0.99 > binom.cdf(bound - 2, 1000, 0.9)
+
+
+@pytest.mark.parametrize(("slow", "share"), [(13.0, "20%"), (61.0, "100%"), (151.0, "250%")])
+def test_runs_that_took_far_longer_are_told_by_what_they_add_to_the_mean(slow: float, share: str) -> None:
+    samples = np.ones(60)
+    samples[0] = slow
+    (said,) = summarise_latency([samples]).warnings
+    assert said.startswith(f"mean is {share} above the median: some runs took far longer")

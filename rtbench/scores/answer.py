@@ -123,7 +123,8 @@ def _size(run: Run, row: Row) -> str:
     share = row.artifact.size_bytes / reference.artifact.size_bytes
     if abs(share - 1) < ALIKE:
         return "the same size"
-    for value, words in SHARES.items():
-        if abs(share - value) < ALIKE:
-            return f"{words} {'the' if words == 'half' else 'of the'} size"
+    nearest = min(SHARES, key=lambda each: abs(share - each))
+    if abs(share - nearest) < ALIKE:
+        words = SHARES[nearest]
+        return f"{words} {'the' if words == 'half' else 'of the'} size"
     return f"{share:.0%} of the size" if share < 1 else f"{share:.1f}x the size"

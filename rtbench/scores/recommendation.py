@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from operator import attrgetter
 from typing import Literal
 
 from rtbench.records import Interval
@@ -190,11 +191,10 @@ def _sharing_the_lead(run: Run, sound: Sequence[Row]) -> list[Row]:
 
 def _behind(run: Run, row: Row, max_loss: float) -> bool:
     """Whether the row is of a model that another model of this run may beat by more than `max_loss`."""
-    others = [each for each in run.rows if each.model != row.model and each.accuracy and each.status == "ok"]
+    others = [each.accuracy for each in run.rows if each.model != row.model and each.accuracy and each.status == "ok"]
     if not others or not row.accuracy:
         return False
-    best = max(others, key=lambda each: each.accuracy.top1 if each.accuracy else 0.0).accuracy
-    assert best
+    best = max(others, key=attrgetter("top1"))
     low, _ = difference_interval(row.accuracy.top1, row.accuracy.top1_ci95, best.top1, best.top1_ci95)
     return low < -max_loss
 
