@@ -24,11 +24,15 @@ def _visible(value: Any) -> Any:
     match value:
         case str():
             return visible_text(value)
+        case None | bool() | int() | float():
+            return value
         case Path():
             return Path(visible_text(str(value)))
         case Record():
-            return value.model_copy(update={name: _visible(getattr(value, name)) for name in type(value).model_fields})
-        case dict():
+            fields = vars(value).items()
+            changed = {name: shown for name, each in fields if (shown := _visible(each)) is not each}
+            return value.model_copy(update=changed) if changed else value
+        case dict() if value:
             return {_visible(key): _visible(each) for key, each in value.items()}
         case list() | tuple():
             return type(value)(map(_visible, value))
