@@ -57,7 +57,7 @@ TESTS = {
     "scores/answer": ("test_answer",),
     "scores/doubt": ("test_labels",),
     "images/preprocessing": ("test_preprocessing",),
-    "images/cropping": ("test_preprocessing",),
+    "images/cropping": ("test_preprocessing", "test_input_shapes"),
 }
 LOADED_ONCE = ("rtbench.errors", "rtbench.terms", "rtbench.options", "rtbench.records")
 """Which import none of these modules, and take long to load."""

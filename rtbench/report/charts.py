@@ -43,6 +43,7 @@ def front_chart(run: Run) -> Spec | None:
         "field": "worth",
         "type": "quantitative",
         "title": title,
+        "axis": {"titleY": -28},  # above the labels of points at the top
         "scale": {"domain": [bottom, top], "nice": False, "zero": False},
     }
     size = {
@@ -70,7 +71,7 @@ def front_chart(run: Run) -> Spec | None:
                 "mark": {"type": "point", "filled": True, "opacity": 0.75, "stroke": INK, "strokeWidth": 0.6},
                 "encoding": {
                     "size": size,
-                    "color": colour | {"legend": colour["legend"] and colour["legend"] | {"offset": 26}},
+                    "color": colour | {"legend": colour["legend"] and colour["legend"] | {"offset": 44}},
                     "tooltip": tooltip_of("row", "mean_ms", "worth", "size_mib", worth=title),
                 },
             },
