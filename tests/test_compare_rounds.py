@@ -84,6 +84,19 @@ def test_where_processes_differ_the_interval_of_a_ratio_is_students() -> None:
     assert compare_rounds(rounds_of(own), rounds_of(other), one) == compare_rounds(rounds_of(own), rounds_of(other))
 
 
+def test_three_processes_are_the_fewest_that_are_told_apart() -> None:
+    level = np.exp(np.repeat([0.0, 0.3, -0.2], 4))
+    own = {number: np.array([10.0 + number % 4 / 100]) for number in range(12)}
+    other = {number: own[number] * level[number] for number in own}
+    mean, half = (0.3 - 0.2) / 3, scipy.stats.t.ppf(0.975, 2) * np.std([0.0, 0.3, -0.2], ddof=1) / math.sqrt(3)
+    ratio, interval, _ = compare_rounds(own, other, {number: number // 4 for number in own})
+    assert ratio == pytest.approx(math.exp(mean))
+    assert interval == pytest.approx((math.exp(mean - half), math.exp(mean + half)))
+    two = {number: number // 4 for number in range(8)}
+    first = ({number: each[number] for number in two} for each in (own, other))
+    assert compare_rounds(*first, two)[1] != pytest.approx((math.exp(mean - half), math.exp(mean + half)))
+
+
 def test_where_processes_do_not_differ_rounds_are_taken_together() -> None:
     generator = np.random.default_rng(18)
     trials, together = 200, 0

@@ -42,6 +42,50 @@ def test_over_processes_the_interval_is_students_over_their_means() -> None:
     assert mean_interval(blocks, [number // 5 for number in range(10)]) == mean_interval(blocks)
 
 
+def test_three_processes_are_the_fewest_that_an_interval_is_over() -> None:
+    blocks = noisy_rounds(9, 6, 25)
+    means = [float(np.concatenate(blocks[first : first + 2]).mean()) for first in (0, 2, 4)]
+    expected = scipy.stats.t.interval(
+        0.95, 2, loc=statistics.fmean(means), scale=statistics.stdev(means) / math.sqrt(3)
+    )
+    assert mean_interval(blocks, [number // 2 for number in range(6)]) == pytest.approx(expected, rel=1e-12)
+
+
+def one_by_one(clusters: list[np.ndarray]) -> tuple[float, float]:
+    """The bootstrap-t of the mean of all samples, a resample at a time, before it is widened."""
+
+    def mean_and_error(chosen: list[np.ndarray]) -> tuple[float, float]:
+        count, total = len(chosen), sum(map(len, chosen))
+        mean = math.fsum(math.fsum(each) for each in chosen) / total
+        squares = math.fsum(((math.fsum(each) - mean * len(each)) / total) ** 2 for each in chosen)
+        return mean, math.sqrt(squares * count / (count - 1))
+
+    mean, error = mean_and_error(clusters)
+    resamples = np.random.Generator(np.random.PCG64(1)).integers(0, len(clusters), (2000, len(clusters)))
+    found = [mean_and_error([clusters[at] for at in each]) for each in resamples.tolist()]
+    students = sorted((each - mean) / own for each, own in found if own > 0)
+    low, high = (students[round(share * (len(students) - 1))] for share in (0.025, 0.975))
+    return mean - high * error, mean - low * error
+
+
+@pytest.mark.parametrize(("rounds", "together"), [(5, 1), (11, 1), (400, 1), (401, 2)])
+def test_without_processes_the_interval_is_the_bootstrap_t_of_rounds(rounds: int, together: int) -> None:
+    """And of pairs of them, where they are more than 400."""
+    blocks = [np.round(block, 3) for block in noisy_rounds(3, rounds, 3)]
+    clusters = [np.concatenate(blocks[at : at + together]) for at in range(0, rounds, together)]
+    widened = between_rounds(np.array([cluster.mean() for cluster in clusters]))
+    mean, expected = np.concatenate(blocks).mean(), one_by_one(clusters)
+    low, high = mean_interval(blocks)
+    assert ((low - mean) / widened, (high - mean) / widened) == pytest.approx(
+        [end - mean for end in expected], rel=0.003
+    )
+
+
+def test_four_rounds_are_too_few_to_resample() -> None:
+    assert mean_interval(noisy_rounds(3, 4, 25)) is None
+    assert mean_interval(noisy_rounds(3, 5, 25)) is not None
+
+
 def test_processes_of_unequal_size_weigh_by_their_samples() -> None:
     blocks = [np.array([1.0, 1.0, 1.0]), np.array([4.0])] * 30
     low, high = mean_interval(blocks, [number // 2 for number in range(60)])

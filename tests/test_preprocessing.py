@@ -13,7 +13,7 @@ from torchvision.datasets.folder import pil_loader
 
 from rtbench.errors import UsageError
 from rtbench.images.cache import cache_images
-from rtbench.images.cropping import crop
+from rtbench.images.cropping import Geometry, crop, pixel_type
 from rtbench.images.datasets import read_images, read_labelled
 from rtbench.images.preprocessing import RESNET, for_channels, normalise, overridden, pixels_alone, sized, tf_recipe
 from rtbench.options import ModelOptions
@@ -75,7 +75,7 @@ def test_a_crop_is_torchvisions(size: tuple[int, int], recipe: Preprocessing) ->
     image = picture(size)
     pixels = crop(image, recipe)
     assert pixels.dtype == np.uint8
-    assert pixels.shape == (recipe.input_size, recipe.input_size, 3)
+    assert pixels.shape == (recipe.input_size, recipe.input_size, 3) == Geometry.of(recipe).shape
     assert same(pixels, theirs(image, recipe))
 
 
@@ -311,3 +311,12 @@ def test_uint16_pixels_are_in_units_of_a_256th_of_a_grey_level() -> None:
     whole = np.arange(192, dtype=np.uint8).reshape(1, 8, 8, 3)
     fine = whole.astype(np.uint16) * 256
     np.testing.assert_allclose(normalise(fine, RESNET), normalise(whole, RESNET), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("preprocess", ["torch", "tf", "squash"])
+def test_crops_are_of_the_type_and_shape_that_the_cache_makes_room_for(preprocess: str) -> None:
+    recipe = RESNET.model_copy(update={"preprocess": preprocess, "input_size": (24, 40), "resize": 28})
+    for colours in ("RGB", "BGR", "grey"):
+        asked = recipe.model_copy(update={"colour_order": colours})
+        found = crop(picture((60, 47)), asked)
+        assert (found.dtype, found.shape) == (pixel_type(asked), Geometry.of(asked).shape)

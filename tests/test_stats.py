@@ -7,6 +7,7 @@ import statistics
 
 import numpy as np
 import pytest
+import scipy.stats
 from made_samples import noisy_rounds
 
 from rtbench.measure.summary import summarise_latency
@@ -110,6 +111,17 @@ def test_the_bound_of_p90_is_the_smallest_order_statistic_that_is_sure_enough(co
         assert surely_above(k) >= 0.99 > surely_above(k - 1)
 
 
+@pytest.mark.parametrize(("quantile", "confidence"), [(0.9, 0.99), (0.9, 0.5), (0.5, 0.95), (0.01, 0.2), (0.03, 0.1)])
+def test_the_bound_of_any_quantile_is_the_smallest_order_statistic_that_is_sure_enough(
+    quantile: float, confidence: float
+) -> None:
+    for count in range(1, 200):
+        fewer = scipy.stats.binom.cdf(np.arange(count), count, quantile)
+        sure = [k + 1 for k in range(count) if fewer[k] >= confidence]
+        bound = quantile_bound(np.arange(1.0, count + 1), quantile, confidence)
+        assert bound == (sure[0] if sure else None), count
+
+
 def test_too_few_runs_bound_nothing() -> None:
     assert 1 - 0.9**43 < 0.99 < 1 - 0.9**44
     assert quantile_bound(np.arange(43.0), 0.90, 0.99) is None
@@ -128,8 +140,6 @@ def test_wilson_interval(successes: int, trials: int) -> None:
 
 
 def test_short_formulas_are_those_of_scipy() -> None:
-    import scipy.stats
-
     for trials in (1, 2, 7, 60, 50_000):
         for successes in {0, 1, trials // 3, trials - 1, trials}:
             exact = scipy.stats.binomtest(successes, trials, 0.5)
@@ -179,6 +189,8 @@ def test_newcombes_difference_by_hand() -> None:
     intervals = wilson_interval(56, 70), wilson_interval(48, 80)
     low, high = difference_interval(56 / 70, intervals[0], 48 / 80, intervals[1])
     assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
+    low, high = difference_interval(0.2, (0.1, 0.5), 0.1, (0.06, 0.22))  # sides of 3, 4 and 5
+    assert (low, high) == pytest.approx((0.1 - math.hypot(0.1, 0.12), 0.1 + math.hypot(0.3, 0.04)))
 
 
 def test_a_quiet_series_has_no_warnings() -> None:
