@@ -1,6 +1,6 @@
 """Many runs, and runs of many samples: how long history, diff and the page take, and how much memory.
 
-    python benchmarks/load.py > benchmarks/results/DATE-load.md        # 5 minutes
+    python benchmarks/load.py > benchmarks/results/DATE-load.md        # a minute
 
 The runs are made, not measured: 2,000 of seven rows, four of them with 500 samples and 400 predictions each, and two of
 two rows with a million samples each. Every figure is of the command line in a process of its own. Prints Markdown.
