@@ -127,7 +127,9 @@ class ModelOptions(Options):
         "Whether googlenet and inception_v3 normalise their input again inside.  [default: as published, they do]"
     )
     random_weights: bool = option("Leave a model given by name untrained: for speed and size only.", False)
-    trust_code: bool = option("Run the code in model files: TorchScript, torch.export and pickled modules.", False)
+    trust_code: bool = option(
+        "Run the code in model files: TorchScript, torch.export, pickles, SavedModels, Keras, --arch FILE.py.", False
+    )
     output: str | None = option("Which output has the classes, where there are several.", metavar="NAME")
     input_size: Size | None = option(
         "Side of the input, or height and width, in pixels.", metavar="N|HxW", least=1, most=LARGEST_SIDE
@@ -137,7 +139,7 @@ class ModelOptions(Options):
     mean: Triple | None = option("Mean of each channel, on [0, 1].", metavar="R,G,B", least=0, most=1)
     std: Triple | None = option("Standard deviation of each channel.", metavar="R,G,B", least=0.001, most=1000)
     preprocess: Preprocess | None = option(
-        "Whose resize: torch's, tf for the baseline's TensorFlow recipe, squash to the input's shape."
+        "How images are resized: as torch, as tf (the baseline's TensorFlow recipe), or squash (to the input's shape)."
     )
 
 
@@ -162,7 +164,7 @@ class ArtifactOptions(Options):
     builder_optimization_level: int | None = option(
         "How long TensorRT searches for kernels, 0 to 5.  [default: the recipe's, 3]", least=0, most=5
     )
-    build_repeats: int = option("Build each engine K times, to see the spread.", 1, least=1, most=1000)
+    build_repeats: int = option("Build each engine this many times, to see the spread.", 1, least=1, most=1000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,12 +202,12 @@ class DataOptions(Options):
         "Order of class folders: text, as ImageFolder has it, or number.  [default: number, for class indices]"
     )
     class_offset: int | None = option(
-        "Added to every label, as 1 where a background class is first.", least=-1000, most=1000
+        "Number added to every label, such as 1 for a background class.", least=-1000, most=1000
     )
     labels: Path | None = option("Table of images and labels: CSV, JSON, ImageNet-ReaL's.", metavar="FILE")
     class_map: Path | None = option("The class of each folder or label: JSON or text.", metavar="FILE")
     all_classes: bool = option("Choose among all classes also on ImageNet-A and -R, which have 200.", False)
-    limit: int | None = option("Use N of them, evenly spread over classes.", least=1, most=10**9)
+    limit: int | None = option("Use this many images, evenly spread over classes.", least=1, most=10**9)
     batch_size: int | None = option("Images a batch, for accuracy only.  [default: by runtime]", least=1, most=65_536)
     reference: str | None = option("Model to judge .onnx files by.", metavar="MODEL")
 
@@ -227,7 +229,7 @@ class Sampling(Options):
     )
     max_time_s: float = option("Seconds after which --target-ci gives up.", 600.0, least=0.1, most=MOST_S)
     warmup: int | None = option(
-        "Untimed runs of each row before them.  [default: until it has settled]", least=0, most=1_000_000
+        "Untimed runs at the start of each process.  [default: until latency has settled]", least=0, most=1_000_000
     )
     patience_s: float = option(
         "Seconds to wait, in total, for other work on the machine to end.", 120.0, least=0, most=MOST_S
@@ -284,7 +286,7 @@ class ScoreOptions(DataOptions, Sampling, ModelOptions, WorkerOptions):
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions(DataOptions, Sampling, AnswerOptions, AgainstOptions, PrepareOptions):
     runtimes: tuple[str, ...] | None = option(
-        "torch, ort, ort:cpu, ort:cuda, ...  [default: all of this machine]", metavar="LIST"
+        "torch, ort, ort:cpu, ort:cuda, ...  [default: torch and ort; trt too with a GPU]", metavar="LIST"
     )
     baseline: str = option("A name, a TOML file, or: measured.", "resnet18-t4", metavar="NAME|FILE")
 

@@ -8,6 +8,7 @@ import random
 import pytest
 from made_runs import IMAGES, made_answers, made_difference, made_model, made_row, made_run
 
+from rtbench.records.measurement import Comparison
 from rtbench.records.run import Row, Scores
 from rtbench.scores.answer import describe, measured_rows, pareto_front, points, quality, speed
 
@@ -65,6 +66,18 @@ def test_speed_beside_the_row_to_ship_is_that_of_their_medians() -> None:
     run = made_run([TORCH, chosen, fast])
     assert speed(run, fast, chosen) == "3.0x faster than ort/fp32"
     assert speed(run, fast, TORCH) == "5.0x faster than torch/fp32"  # by the rounds that they share
+
+
+@pytest.mark.parametrize(("row", "to", "ratio"), [("ort/int8", "ort/fp32", 2.5), ("ort/fp32", "ort/int8", 0.4)])
+def test_speed_beside_the_row_to_ship_is_that_of_the_rounds_where_these_were_compared(
+    row: str, to: str, ratio: float
+) -> None:
+    fast, chosen = made_row("ort/int8", 4.0, WRONG), made_row("ort/fp32", 12.0, WRONG)
+    other = Comparison(row="ort/int8", to="torch/fp32", ratio=9.0, ci95=None, verdict="faster")
+    paired = Comparison(row=row, to=to, ratio=ratio, ci95=None, verdict="faster")
+    run = made_run([TORCH, chosen, fast], comparisons=[other, paired])
+    assert speed(run, fast, chosen) == "2.5x faster than ort/fp32"
+    assert speed(run, chosen, fast) == "2.5x slower than ort/int8"
 
 
 def test_without_the_model_itself_speed_is_milliseconds() -> None:

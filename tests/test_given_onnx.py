@@ -197,7 +197,7 @@ def test_every_quantised_operator_makes_an_int8_row(operator: str, tmp_path: Pat
 
 def test_one_output_has_no_largest(tmp_path: Path) -> None:
     path = graph(tmp_path / "one.onnx", outputs=[("logits", ("n", 1))], weights=WEIGHTS[:, :1].copy())
-    with pytest.raises(UsageError, match="has one output, and rows are judged by which of several is the largest"):
+    with pytest.raises(UsageError, match="has one output, and the largest of several is the answer"):
         adopt_onnx(path, ModelOptions(), None)
 
 
@@ -245,7 +245,7 @@ def test_torchscript_says_why_in_its_last_line(tmp_path: Path) -> None:
 def test_weights_of_half_precision_are_computed_with_in_float32(tmp_path: Path) -> None:
     network = Network().eval().half()
     model = load_model(script(network, tmp_path / "half.pt"), ModelOptions())
-    assert model.record.choices == ["its weights are float16 in the file and computed with in float32"]
+    assert model.record.choices == ["its weights are float16 in the file; rtbench computes in float32"]
     expected = network.float()(torch.from_numpy(BATCH)).detach().numpy()
     np.testing.assert_allclose(model.logits(BATCH), expected, rtol=1e-4)
 

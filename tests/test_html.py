@@ -55,7 +55,7 @@ def test_the_answer_stands_on_top(browser, usual):
     assert said == recommendation(usual[1]).reason
     assert said == (
         "Ship ort/fp32: 1.7x faster than torch/fp32, top-1 0.0 points [-0.5, +0.5], the same size. ort/int8 is 2.0x"
-        " faster than ort/fp32, but its loss lies between -0.6 and 1.6 points of top-1; about 1,900 images would tell."
+        " faster than ort/fp32, but its loss is between -0.6 and 1.6 points of top-1; about 1,900 images would tell."
     )
 
 

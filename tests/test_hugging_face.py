@@ -129,7 +129,7 @@ def test_folders_that_are_no_classifiers_or_not_whole(folder: Path) -> None:
     with pytest.raises(UsageError, match="holds ViTModel, not an image classifier"):
         load_model(str(folder), ModelOptions())
     changed(folder, architectures=["ViTForImageClassification"], auto_map={"AutoConfig": "evil.Config"})
-    with pytest.raises(UsageError, match=r"brings code of its own.*--trust-code"):
+    with pytest.raises(UsageError, match=r"contains code that runs when it is loaded.*--trust-code"):
         load_model(str(folder), ModelOptions())
     (folder / "model.safetensors").unlink()
     changed(folder)

@@ -47,7 +47,7 @@ def test_a_report_replaces_one_of_its_kind_and_no_other_file(files: Path, rtbenc
     place.write_text(other, encoding="utf-8")
     done = rtbench(*KINDS[number], "--output", place, cwd=files)
     assert done.returncode == 2
-    assert "is there already and is not such a report; choose another --output" in done.stderr
+    assert "already exists and is not a report of this kind; choose another --output" in done.stderr
     assert place.read_text(encoding="utf-8") == other
 
 
@@ -59,7 +59,7 @@ def test_files_of_others_stay(rtbench: Rtbench, tmp_path: Path, content: bytes) 
         for form in ("table", "html", "json"):
             done = rtbench("report", RUN, "--format", form, "--output", name)
             assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-            assert "is not such a report" in done.stderr
+            assert "is not a report of this kind" in done.stderr
     assert (tmp_path / "mine").read_bytes() == content
     assert (tmp_path / "link").is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "mine"]

@@ -59,7 +59,7 @@ def test_labelled_images_choose_among_state_dicts(averaged: Path, rtbench, tmp_p
     (model,) = result["models"]
     assert model["checkpoint_key"] == "model"
     assert result["rows"][0]["accuracy"]["top1"] == 1.0
-    said = "--checkpoint-key model was taken by evidence: of 30 labelled images are right: model_ema 0, model 30"
+    said = "--checkpoint-key model was taken by evidence: right of 30 labelled images: model_ema 0, model 30"
     assert said in model["choices"]
     assert said in " ".join(done.stdout.split())
 
@@ -91,11 +91,11 @@ def test_where_nothing_decides_it_is_refused_with_what_was_seen(rtbench, tmp_pat
     torch.save(timm.create_model("tf_efficientnet_b0", num_classes=10).state_dict(), tmp_path / "mine.pth")
     alone = rtbench("compare", "mine.pth", *QUICK)
     assert (alone.returncode, alone.stderr.count("\n")) == (2, 1), alone.stderr
-    assert "3 of timm's networks alike: timm/efficientnet_b0, timm/efficientnet_blur_b0" in alone.stderr
+    assert "3 of timm's networks equally well: timm/efficientnet_b0, timm/efficientnet_blur_b0" in alone.stderr
     write_images(tmp_path / "data" / "0", 25, side=64)
     beside = rtbench("compare", "mine.pth", *QUICK, "--data", tmp_path / "data")
     assert beside.returncode == 2
-    assert "of 25 labelled images are right: timm/efficientnet_b0" in beside.stderr
+    assert "right of 25 labelled images: timm/efficientnet_b0" in beside.stderr
     assert "say which with --arch" in beside.stderr
 
 
@@ -128,7 +128,7 @@ def test_labelled_images_say_whether_the_input_is_normalised_inside(inside: bool
     assert model["arch_options"]["transform_input"] is inside
     assert result["rows"][0]["accuracy"]["top1"] == 1.0
     named = "--transform-input" if inside else "--no-transform-input"
-    assert f"{named} was taken by evidence: of 30 labelled images are right: --transform-input " in model["choices"][-1]
+    assert f"{named} was taken by evidence: right of 30 labelled images: --transform-input " in model["choices"][-1]
 
 
 def test_whether_an_input_is_normalised_inside_can_be_said(tmp_path: Path) -> None:
@@ -160,9 +160,7 @@ def test_labelled_images_choose_among_recipes_that_normalise_otherwise(quickly, 
     (model,) = result["models"]
     assert (model["arch"], model["preprocessing"]["mean"]) == (f"{name}.{tag}", [0.5, 0.5, 0.5]), model["choices"]
     assert result["rows"][0]["accuracy"]["top1"] == 1.0
-    assert (
-        f"--arch {name}.{tag} was taken by evidence: of 30 labelled images are right: {name} " in model["choices"][-1]
-    )
+    assert f"--arch {name}.{tag} was taken by evidence: right of 30 labelled images: {name} " in model["choices"][-1]
 
 
 def test_objects_beside_a_state_dict_are_never_made(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_the_end_of_the_interval_decides_and_not_its_centre():
     assert low < -0.01 < int8.accuracy.difference.top1
     found = recommend(run_of(TORCH, int8))
     assert (found.verdict, found.row) == ("not enough evidence", None)
-    assert f"its loss lies between {-100 * high:.1f} and {-100 * low:.1f} points of top-1" in found.reason
+    assert f"its loss is between {-100 * high:.1f} and {-100 * low:.1f} points of top-1" in found.reason
     assert f"about {found.images_needed:,} images would tell" in found.reason
     # With so many images and the same shares lost and gained, the interval's end is within the limit, and barely so.
     scale = found.images_needed / 500
@@ -171,7 +171,7 @@ def test_unlabelled_images_are_judged_by_agreement_and_its_interval():
     found = recommend(run_of(torch, shown, unsure))
     assert found.row == "ort/fp16"
     low, high = wilson_interval(381, 384)
-    assert f"its loss lies between {100 * (1 - high):.1f} and {100 * (1 - low):.1f} % of the model's answers" in (
+    assert f"its loss is between {100 * (1 - high):.1f} and {100 * (1 - low):.1f} % of the model's answers" in (
         found.reason
     )
     assert "give --data" in found.reason

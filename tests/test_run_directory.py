@@ -138,7 +138,7 @@ def test_a_folder_with_anything_in_it_is_refused_and_left_alone(tmp_path: Path, 
 
 def test_a_file_and_a_place_below_a_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UsageError, match="file is there already"):
+    with pytest.raises(UsageError, match="file already exists"):
         RunDirectory(tmp_path / "file")
     with pytest.raises(UsageError, match="cannot write to"):
         RunDirectory(tmp_path / "file" / "run")

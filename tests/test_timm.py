@@ -114,7 +114,9 @@ def test_of_several_networks_the_file_or_the_user_says_which(tmp_path: Path) -> 
     state = made("tf_efficientnet_b0", num_classes=3).state_dict()
     torch.save(state, tmp_path / "mine.pth")
     undecided = load_model(str(tmp_path / "mine.pth"), ModelOptions()).record
-    assert "3 of timm's networks alike: timm/efficientnet_b0, timm/efficientnet_blur_b0" in str(undecided.undecided)
+    assert "3 of timm's networks equally well: timm/efficientnet_b0, timm/efficientnet_blur_b0" in str(
+        undecided.undecided
+    )
     said = load_model(str(tmp_path / "mine.pth"), ModelOptions(arch="timm/tf_efficientnet_b0.ns_jft_in1k")).record
     assert said.preprocessing.source.startswith("timm's for tf_efficientnet_b0.ns_jft_in1k")
     torch.save(state, tmp_path / "tf_efficientnet_b0_ns-c0e6a31c.pth")

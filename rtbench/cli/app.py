@@ -60,7 +60,12 @@ def _root(
 @app.command(context_settings=OTHER_FLAGS)
 @takes(ExportOptions)
 def export(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A torchvision name, or a model file.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A name (torchvision, timm), a file, a folder, or a TensorFlow Hub address."
+        ),
+    ],
     options: ExportOptions,
     out: Annotated[
         Path | None, option("--out", help="Folder of the artifacts.  [default: engines/NAME-HASH]", metavar="DIR")
@@ -90,7 +95,7 @@ def compare(
         list[str] | None,
         typer.Argument(
             metavar="[MODEL]...",
-            help="Torchvision names, model files, or folders that export wrote; none: the built-in sample.",
+            help="Names (torchvision, timm), files, folders, TensorFlow Hub addresses; none: the built-in sample.",
         ),
     ] = None,
     out: Annotated[
@@ -108,7 +113,7 @@ def compare(
     ] = False,
     format: Annotated[RunFormat, option("--format", help="What is printed on stdout.")] = "table",
 ) -> None:
-    """Measure every precision on every runtime, score them, and keep everything in a run directory.
+    """Measure every precision on each runtime, score them, and keep everything in a run directory.
 
     Example: rtbench compare model.pt --runtimes torch,ort --data /data/imagenet/val
     """
@@ -194,7 +199,7 @@ for command in (report, diff, history):
 
 
 @app.command("gpu-check")
-def gpu_check(run: Annotated[Path, typer.Argument(metavar="RUN", help="What make gpu-check has measured.")]) -> None:
+def gpu_check(run: Annotated[Path, typer.Argument(metavar="RUN", help="The run directory of make gpu-check.")]) -> None:
     """Judge a run of every runtime on a GPU, PASS or FAIL a line, before its figures are believed.
 
     Example: rtbench gpu-check runs/gpu-check

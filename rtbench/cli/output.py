@@ -135,7 +135,7 @@ def _write(text: str, output: Path) -> None:
         with output.open(encoding="utf-8", errors="replace") as file:
             there = file.read(MOST_READ)
         if there and _kind(there) not in {_kind(text)} - {None}:
-            raise UsageError(f"{output} is there already and is not such a report", "choose another --output")
+            raise UsageError(f"{output} already exists and is not a report of this kind", "choose another --output")
     write_text(Path(os.path.realpath(output)), text)  # where a link points to, and the link stays
 
 
@@ -150,7 +150,7 @@ KINDS = (
     r"<title>rtbench history: ",
     r"\A *figure +before +after +change +95 % +verdict\n",
     r"\A *row +p50 ms +top-1 % +MiB +changed\n",
-    r"Agree\s+is\s+top-1\s+agreement\s+with\s+the\s+model\.\s*\Z",
+    r"agree\s+%\s+is\s+how\s+often\s+top-1\s+is\s+the\s+model's\.\s*\Z",
 )
 """How every kind of report begins, or is else to be told from the files of others."""
 

@@ -77,8 +77,10 @@ def show_changes(before: Path, after: Path, budgets: Mapping[Figure, float], for
 
 
 def diff(
-    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="The run before: its directory, or repeats in one.")],
-    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="The run after.")],
+    run_a: Annotated[
+        Path, typer.Argument(metavar="RUN_A", help="The earlier run's directory, or a folder of repeated runs.")
+    ],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="The later run's.")],
     fail_on: Annotated[
         str | None,
         option("--fail-on", help="Exit 1 past these budgets, as latency:5%,accuracy:0.5pp,size:1%.", metavar="BUDGETS"),

@@ -19,13 +19,16 @@ RUNTIMES = {".onnx": "ort", ".engine": "trt", ".plan": "trt", ".fake": "fake", "
 @takes(ScoreOptions)
 def score(
     context: typer.Context,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A model file, scored as it is; or a torchvision name.")],
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="A model file or folder, scored as it is; or a name (torchvision, timm)."),
+    ],
     options: ScoreOptions,
     out: Annotated[
         Path | None, option("--out", help="The run directory.  [default: runs/TIME-NAME]", metavar="DIR")
     ] = None,
 ) -> None:
-    """Print the size, latency and accuracy scores of one file, relative to the baseline; nothing else.
+    """Print the size, latency and accuracy scores of one file, relative to the baseline.
 
     Example: rtbench score pruned.pt --data /data/imagenet/val
     """

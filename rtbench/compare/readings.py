@@ -53,7 +53,7 @@ def choose_reading(
         return _undecided(model, "")
     best = max(tried, key=lambda each: int(each.right.sum()))
     counts = ", ".join(f"{_named(option, each.value)} {int(each.right.sum())}" for each in tried)
-    said = f"of {len(labelled.files)} labelled images are right: {counts}"
+    said = f"right of {len(labelled.files)} labelled images: {counts}"
     if not all(_p(best, each) < CERTAIN for each in tried if each is not best):
         exporter.take(options)
         return _undecided(model, said)

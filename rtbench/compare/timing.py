@@ -104,8 +104,10 @@ class Timing:
         fresh = [row for row in rows if self._process.get(row.id) != process]
         for row in fresh:  # which import side by side; loading is timed, so it is not
             row.attempt(self.opening.begin)
-        for row in fresh:
+        for done, row in enumerate(fresh, start=1):
             row.attempt(self.opening.await_ready)
+            if not self._process:
+                self.progress("start processes", done, len(fresh))
         for row in fresh:
             row.attempt(self.open_row)
             row.attempt(self._warm_up)

@@ -63,7 +63,7 @@ def caution(build: EngineBuild) -> str | None:
     """What to know of an engine before its figures are used."""
     if (build.library, build.recipe.precision, build.compute_capability) != ("tensorrt_rtx", "int8", "7.5"):
         return None
-    return "TensorRT for RTX has no native INT8 convolutions for 7.5: what a T4 will ship is built there by tensorrt"
+    return "TensorRT for RTX has no native INT8 convolutions for 7.5: for a T4, build with tensorrt on the T4"
 
 
 def choose_builder(recipe: Recipe, gpu: Gpu | None) -> Library:
@@ -77,8 +77,8 @@ def choose_builder(recipe: Recipe, gpu: Gpu | None) -> Library:
     if "tensorrt" in wanted and "tensorrt" in here:
         present = f"this machine has {gpu.name} of {gpu.compute_capability}" if gpu else "this machine has no GPU"
         raise RuntimeUnavailable(
-            f"tensorrt builds engines only on the GPU that will run them: recipe {recipe.name} is for compute"
-            f" capability {recipe.compute_capability}, {present}",
+            f"tensorrt builds only on the GPU that will run the engine: {recipe.name} is for compute capability"
+            f" {recipe.compute_capability}, {present}",
             f"build there, or {INSTALL['tensorrt_rtx']}, which needs no GPU",
         )
     if recipe.library:

@@ -70,8 +70,8 @@ def label_folders(names: list[str], classes: int, folder: Path, reading: Reading
         return _of_test_set(numbered, folder, reading) if classes in (IMAGENET, BACKGROUND) else numbered
     if not whole:
         raise UsageError(
-            f"{folder} has {len(names)} class folders ({few(names)}) and the model has {classes} outputs",
-            "name folders by wnid or by class index, or have one for every class",
+            f"{folder} has {len(names)} class folders ({few(names)}), the model {classes} outputs",
+            "name folders by wnid or class index, or have one for every class",
         )
     return FolderLabels("folder order", _places(sorted(names)))
 
@@ -127,7 +127,7 @@ def by_table(images: ImageSet, table: LabelTable, classes: int, reading: Reading
     if bare:
         raise UsageError(
             f"{table.path} has no label for {len(bare)} of {len(given)} images ({few(bare)})",
-            "add their labels or take those images away",
+            "add their labels or remove those images",
         )
     number, choices = _numbers(table, {each for _, labels in given for each in labels or ()}, classes, reading)
     files = [
@@ -243,7 +243,7 @@ def require_all(path: Path, how: str, files: Sequence[ImageFile]) -> None:
     if bare and len(bare) < len(files):
         raise UsageError(
             f"{len(bare)} of {len(files)} images in {path} have no label by {how} ({few(bare)})",
-            "add their labels or take those images away",
+            "add their labels or remove those images",
         )
 
 

@@ -103,7 +103,7 @@ def _photograph(name: str) -> Path:
     spec = find_spec("skimage")
     if spec is None or spec.origin is None:
         raise UsageError(
-            "there are not images to check the model on and the built-in sample is not installed",
+            "there are no images to check the model on, and the built-in sample is not installed",
             f"give --data DIR, or {INSTALL}",
         )
     return Path(spec.origin).parent / "data" / name

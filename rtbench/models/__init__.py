@@ -10,6 +10,6 @@ def require_classes(source: str, classes: int) -> None:
     """UsageError for fewer outputs than a largest one can be told from."""
     if classes < 2:
         raise UsageError(
-            f"{source} has one output, and rows are judged by which of several is the largest",
+            f"{source} has one output, and the largest of several is the answer",
             "give the network two, of which the first is constantly 0",
         )

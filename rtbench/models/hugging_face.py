@@ -72,7 +72,7 @@ def network(saved: Saved, trust_code: bool) -> torch.nn.Module:
         raise UsageError("transformers is not installed, and this is one of its networks", "pip install 'rtbench[hf]'")
     if "auto_map" in saved.config and not trust_code:
         raise UsageError(
-            f"{saved.folder} brings code of its own, and loading it runs that", "pass --trust-code if you trust it"
+            f"{saved.folder} contains code that runs when it is loaded", "pass --trust-code if you trust it"
         )
     from transformers import AutoModelForImageClassification
     from transformers.utils import logging

@@ -146,7 +146,7 @@ def in_float32(model: LoadedModel) -> tuple[LoadedModel, list[str]]:
     stored -= {"float32"}
     if not stored:
         return model, []
-    said = f"its weights are {' and '.join(sorted(stored))} in the file and computed with in float32"
+    said = f"its weights are {' and '.join(sorted(stored))} in the file; rtbench computes in float32"
     return replace(model, module=module.float()), [said]
 
 

@@ -23,7 +23,7 @@ def is_own(name: str) -> bool:
 def require_trust(name: str, trust_code: bool) -> str:
     """The name with the whole path of its file; UsageError where its code may not be run or is not there."""
     if not trust_code:
-        raise UsageError(f"{name} is code of your own, and building it runs that", "pass --trust-code")
+        raise UsageError(f"{name} is code of your own, and building the network runs it", "pass --trust-code")
     place, _, function = name.rpartition(":")
     if not place.endswith(SUFFIX):
         return name

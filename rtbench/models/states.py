@@ -140,7 +140,7 @@ def _namesakes(of_timm: Sequence[str], names: Sequence[str]) -> Sequence[str]:
 
 
 def _undecided(names: Sequence[str]) -> str:
-    return f"the state dict fits {len(names)} of timm's networks alike: {', '.join(names)}"
+    return f"the state dict fits {len(names)} of timm's networks equally well: {', '.join(names)}"
 
 
 def _of_layers(state: StateDict) -> StateDict:
@@ -163,7 +163,7 @@ def _not_numbers(state: dict[str, torch.Tensor]) -> str:
 def _computed(state: dict[str, torch.Tensor]) -> Iterator[str]:
     stored = sorted({_dtype(value) for value in state.values() if value.is_floating_point()} - {"float32"})
     if stored:
-        yield f"its weights are {' and '.join(stored)} in the file and computed with in float32"
+        yield f"its weights are {' and '.join(stored)} in the file; rtbench computes in float32"
 
 
 def _dtype(value: torch.Tensor) -> str:

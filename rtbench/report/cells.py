@@ -145,7 +145,7 @@ def comparison_notes(run: Run) -> list[str]:
 
 def lead_notes(run: Run) -> list[str]:
     lead = [row.id for row in run.rows if row.leads]
-    return [f"#1 share the lead, no difference shown: {', '.join(lead)}."] if len(lead) > 1 else []
+    return [f"#1: no difference shown between {', '.join(lead)}."] if len(lead) > 1 else []
 
 
 def _said(comparison: Comparison) -> str:
@@ -220,7 +220,7 @@ def _dataset_note(run: Run) -> str:
         interval = f" [{_range(measured.accuracy.top1_ci95)}]" if measured and measured.accuracy else ""
         note += (
             f" They show that every row works and agrees with the model. The {data.labelled} labelled ones are a"
-            f" smoke test{interval}: no accuracy that means anything, and so no score; give --data for that."
+            f" smoke test{interval}, too few for an accuracy or a score; give --data for that."
         )
     else:
         note += " They show agreement with the model, not accuracy; give --data with labelled images for that."
@@ -239,7 +239,7 @@ def _environment_note(run: Run) -> str:
         f"Batch 1, including host-device copies{runs}, {counted(env.threads, 'thread')} a row on {env.cpu}{gpu}."
         f" Mean ± 95 % is over {'processes' if timed and timed.processes >= LEAST_PROCESSES else 'rounds'},"
         " comparisons are of medians round by round."
-        " Agree is top-1 agreement with the model."
+        " agree % is how often top-1 is the model's."
     )
 
 

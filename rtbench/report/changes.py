@@ -132,5 +132,5 @@ def _notes(diff: Diff) -> list[str]:
         )
     else:
         how = "Latency is the median; its 95 % interval allows for the spread between runs, and verdicts for the number"
-        how += " of rows. To see less than a tenth, measure side by side: compare --against."
+        how += " of rows. For changes below about 15 %, measure side by side: compare --against."
     return [*diff.notes, how]

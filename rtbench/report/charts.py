@@ -37,13 +37,12 @@ def front_chart(run: Run) -> Spec | None:
     values = [each | {"mean_low_ms": each["mean_low_ms"] and max(each["mean_low_ms"], least)} for each in values]
     ends = [each[key] for each in values for key in ("worth", "worth_low", "worth_high") if each[key] is not None]
     margin = 0.12 * (max(ends) - min(ends)) or 0.02 * max(ends)
-    bottom, top = max(min(ends) - margin, 0.0), max(ends) + margin
-    top = min(top, 100.0) if known else top
+    bottom, top = max(min(ends) - margin, 0.0), min(max(ends) + margin, 100.0 if known else float("inf"))
     y = {
         "field": "worth",
         "type": "quantitative",
         "title": title,
-        "axis": {"titleY": -28},  # above the labels of points at the top
+        "axis": {"titleY": -28},
         "scale": {"domain": [bottom, top], "nice": False, "zero": False},
     }
     size = {

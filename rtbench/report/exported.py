@@ -67,7 +67,7 @@ def render_exported(
 
 
 def _built(build: EngineBuild) -> str:
-    beside = f" beside {build.gpu}, driver {build.driver}" if build.gpu else " without a GPU"
+    beside = f" on {build.gpu}, driver {build.driver}" if build.gpu else " without a GPU"
     return (
         f"built by {build.library} {build.library_version} for compute capability {build.compute_capability}{beside}"
         f" from {build.source}, recipe {build.recipe.name}, {build.seconds:.1f} s"

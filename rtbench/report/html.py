@@ -74,7 +74,7 @@ COLUMNS = (
     ),
     Column(
         "Δ top-1",
-        "top-1 less that of the model itself, in points, with its 95 % interval",
+        "top-1 minus that of the model itself, in points, with its 95 % interval",
         "accuracy.difference.top1",
         "+.2f",
         scale=100,

@@ -77,7 +77,11 @@ def _judge_row(row: Row, parameters: int | None, gpu: Gpu | None) -> Iterator[Ve
     yield _follows(row)
     yield _at_home(row)
     quiet = latency.disturbed is None
-    yield Verdict(quiet, f"{row.id} was not disturbed", latency.disturbed or f"in {latency.disturbed_rounds} rounds")
+    yield Verdict(
+        quiet,
+        f"{row.id} was not disturbed",
+        latency.disturbed or f"{latency.disturbed_rounds} disturbed rounds left out",
+    )
     yield _like_mlperf(row, latency)
     if row.runtime in ("trt", "torch:cuda"):
         yield _fits(row, latency, _least_ms(row, parameters, gpu))

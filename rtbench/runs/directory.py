@@ -83,7 +83,7 @@ class RunDirectory:
         path, self._made = self.path, list[Path]()
         try:
             if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                raise UsageError(f"{path} is there already and not an empty folder", "choose another --out")
+                raise UsageError(f"{path} already exists and is not an empty folder", "choose another --out")
             self._made = [folder for folder in (path, *path.parents) if not folder.exists()]
             check_writable(path)
             path.mkdir(parents=True, exist_ok=True)

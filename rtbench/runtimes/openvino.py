@@ -120,7 +120,7 @@ def require_device(core: Any, target: str) -> None:
     """RuntimeUnavailable where OpenVINO finds no such device."""
     found = core.available_devices
     if target not in {each.partition(".")[0] for each in found}:
-        raise RuntimeUnavailable(f"OpenVINO finds no {target}, only {', '.join(found)}", "install the driver of it")
+        raise RuntimeUnavailable(f"OpenVINO finds no {target}, only {', '.join(found)}", "install its driver")
 
 
 def count_layers(network: Any) -> dict[str, dict[str, int]]:

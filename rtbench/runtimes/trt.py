@@ -32,8 +32,8 @@ def open_session(
     try:
         if gpu.compute_capability != build.compute_capability:
             raise RuntimeUnavailable(
-                f"the engine was built for compute capability {build.compute_capability}, and this machine's"
-                f" {gpu.name} has {gpu.compute_capability}",
+                f"the engine was built for compute capability {build.compute_capability}, {gpu.name} has"
+                f" {gpu.compute_capability}",
                 "export it again here without --recipe, or with one for this GPU",
             )
         return EngineSession(artifact.path, build, gpu)

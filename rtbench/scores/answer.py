@@ -82,13 +82,23 @@ def speed(run: Run, row: Row, chosen: Row | None = None) -> str:
     """How fast a row is compared with its reference, or with the row `chosen`; in milliseconds without either."""
     reference = reference_for(row, run.rows)
     ratio = row.scores.speedup_vs_torch if row.scores else None
-    if chosen and chosen is not reference and chosen.latency:
-        reference, ratio = chosen, chosen.latency.p50_ms / _median(row)
+    if chosen and chosen is not reference:
+        reference, ratio = chosen, _times_faster(run, row, chosen)
     if reference is None or reference is row or ratio is None:
         return f"{_mean(row):.3g} ms"
     if abs(ratio - 1) < ALIKE:
         return f"as fast as {reference.id}"
     return f"{ratio:.1f}x faster than {reference.id}" if ratio > 1 else f"{1 / ratio:.1f}x slower than {reference.id}"
+
+
+def _times_faster(run: Run, row: Row, other: Row) -> float:
+    """By the rounds that both share; by their medians where the run does not compare them."""
+    for each in run.comparisons:
+        if (each.row, each.to) == (row.id, other.id):
+            return each.ratio
+        if (each.row, each.to) == (other.id, row.id):
+            return 1 / each.ratio
+    return _median(other) / _median(row)
 
 
 def _median(row: Row) -> float:

@@ -214,11 +214,13 @@ def _caveat(run: Run, row: Row, loss: Loss, chosen: Row | None) -> str:
     if loss.evidence == "lost":
         return f"{name}, but loses {low:.1f} to {high:.1f} {unit}."
     more = f"; about {loss.images_needed:,} images would tell" if loss.images_needed else ""
-    return f"{name}, but its loss lies between {low:.1f} and {high:.1f} {unit}{more}."
+    return f"{name}, but its loss is between {low:.1f} and {high:.1f} {unit}{more}."
 
 
 def _unknown(run: Run) -> str:
     """What the answer does not rest on."""
     if any(row.accuracy for row in run.rows) and not (run.dataset and run.dataset.sample):
         return ""
+    if run.dataset and run.dataset.sample:
+        return "The built-in sample shows no accuracy; give labelled images with --data for that."
     return "Accuracy was not measured on labelled images; give --data for that."
