@@ -73,10 +73,13 @@ def _field_names(kind: type[Options]) -> Iterator[str]:
 def _parameter(kind: type[Options], name: str, hint: Any) -> inspect.Parameter:
     field = kind.__dataclass_fields__[name]
     default, said = field.default, field.metadata
+    bounds = said["least"], said["most"]
+    if _reader(hint) is parse_share:
+        bounds = -math.inf, math.inf  # which are of fractions, and the text is in percent
     if _reader(hint):
         hint = str if default else str | None
         default = _text(default)
-    low, high = (bound if math.isfinite(bound) else None for bound in (said["least"], said["most"]))
+    low, high = (bound if math.isfinite(bound) else None for bound in bounds)
     named = f"{flag(name)}/{flag(name, False)}" if hint == bool | None else flag(name)
     completer = COMPLETERS.get(name)
     declared = option(named, help=said["help"], metavar=said["metavar"], min=low, max=high, autocompletion=completer)
