@@ -29,7 +29,7 @@ MODELS: dict[str, Iterable[str]] = {
     "averaged weights, in this order": checkpoints.AVERAGED,
     "other weights, in this order": [key for key in checkpoints.NESTED if key not in checkpoints.AVERAGED],
     "wrappers around a pickled module": checkpoints.WRAPPERS,
-    "weights in a folder of Hugging Face's": hugging_face.WEIGHTS,
+    "weights in a Hugging Face folder": hugging_face.WEIGHTS,
     "inputs of an ONNX graph": INPUT_TYPES.values(),
     "files of others, which are called so": {other.what for _, _, other in others.STARTS},
 }
