@@ -97,16 +97,16 @@ def test_without_the_model_itself_speed_is_milliseconds() -> None:
         (971_000, "the same size"),
         (500_000, "half the size"),
         (529_000, "half the size"),
-        (531_000, "53% of the size"),
-        (469_000, "47% of the size"),
+        (531_000, "53 % of the size"),
+        (469_000, "47 % of the size"),
         (250_000, "a quarter of the size"),
         (200_000, "a fifth of the size"),
         (229_000, "a quarter of the size"),
         (221_000, "a fifth of the size"),
-        (170_000, "17% of the size"),
+        (170_000, "17 % of the size"),
         (333_333, "a third of the size"),
         (666_667, "two thirds of the size"),
-        (100_000, "10% of the size"),
+        (100_000, "10 % of the size"),
         (1_500_000, "1.5x the size"),
     ],
 )
@@ -117,9 +117,9 @@ def test_size_is_a_share_in_words(size: int, words: str) -> None:
 
 def test_a_row_without_the_model_itself_has_its_size_in_mib_and_its_accuracy_with_its_interval() -> None:
     row = sized(unpaired(made_row("ort/int8", 10.0, WRONG)), 5 * 2**19)
-    low, high = (f"{end:.1%}" for end in row.accuracy.top1_ci95)
+    low, high = (f"{100 * end:.1f}" for end in row.accuracy.top1_ci95)
     said = describe(made_run([row]), row)
-    assert said == f"{row.latency.mean_ms:.3g} ms, top-1 87.5% [{low}, {high}], 2.5 MiB"
+    assert said == f"{row.latency.mean_ms:.3g} ms, top-1 87.5 % [{low}, {high}], 2.5 MiB"
     assert describe(made_run([TORCH]), TORCH).endswith(", 0.954 MiB")
     unsized = TORCH.model_copy(update={"artifact": None})
     assert describe(made_run([unsized, row]), row).endswith(", 2.5 MiB")
@@ -139,7 +139,7 @@ def test_without_labels_rightness_is_agreement_and_with_random_weights_nothing()
     row = made_row("ort/int8", 10.0, WRONG).model_copy(update={"accuracy": None})
     fidelity = row.fidelity.model_copy(update={"images": 384, "top1_agreement": 0.99})
     judged = row.model_copy(update={"fidelity": fidelity})
-    assert "agrees with the model on 99.0% of 384 images" in describe(made_run([judged]), judged)
+    assert "agrees with the model on 99.0 % of 384 images" in describe(made_run([judged]), judged)
     unjudged = row.model_copy(update={"fidelity": fidelity.model_copy(update={"judged": False})})
     assert quality(made_run([unjudged]), unjudged) is None
     assert quality(made_run([judged], models=[made_model(random_weights=True)]), judged) is None

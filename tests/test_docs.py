@@ -65,7 +65,7 @@ def test_no_line_of_the_tables_is_of_something_else() -> None:
 def test_when_labels_are_doubted_is_told_in_its_numbers() -> None:
     text = " ".join((DOCS / "accuracy.md").read_text(encoding="utf-8").split())
     assert f"fewer than {doubt.BY_CHANCE:g} times as many answers are right as a guess would have" in text
-    assert f"at least {doubt.EXPLAINED:.0%} of them" in text
+    assert f"at least {100 * doubt.EXPLAINED:.0f} % of them" in text
 
 
 MARKDOWN = [

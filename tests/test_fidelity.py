@@ -262,7 +262,7 @@ def test_the_same_output_for_several_images_is_told_and_for_one_is_not() -> None
 def test_verdicts_say_by_how_much() -> None:
     reference = logits(images=64)
     _, fidelity = judge(reference, with_error(reference, 2 * spread_of(reference)), "fp32")
-    agreement = f"{fidelity.top1_agreement:.0%}"
+    agreement = f"{100 * fidelity.top1_agreement:.0f} %"
     assert fidelity.verdict == (
         f"outputs do not match the model's: error is 2 of their spread over images (limit 0.01), top-1 agrees on"
         f" {agreement} of 64"

@@ -185,7 +185,7 @@ UNJUDGED = FIDELITY.model_copy(update={"judged": False, "verdict": "not judged: 
         ("ort:cuda/fp32", {"latency": latency(2.0, None, p90_ms=2.9)}, "MLPerf's generator: 2.900 and 3.100 ms"),
         ("torch:cuda/fp32", {"latency": latency(2.0, 1.4)}, "trt/fp16 is faster on the device than torch:cuda/fp32"),
         ("trt/fp16#2", {"latency": latency(2.5, 1.7)}, "two builds of trt/fp16 agree: 2 builds"),
-        ("trt/fp16#2", {"artifact": engine("fp16", 2, 1100)}, "spread of size 9.89%"),
+        ("trt/fp16#2", {"artifact": engine("fp16", 2, 1100)}, "spread of size 9.89 %"),
         ("ort:cuda/fp32", {"id": "another"}, "ort:cuda/fp32 ran: it is not among the rows"),
     ],
 )

@@ -171,7 +171,7 @@ def test_an_offset_is_told_where_half_would_be_right_and_hardly_any_is(right: in
     said = label_doubt(*answers(right, other, 100), 100)
     assert (said is not None) == doubted
     if said:
-        assert said.startswith(f"check the labels: {right}% of the answers are right, and {other}% would be if all")
+        assert said.startswith(f"check the labels: {right} % of the answers are right, and {other} % would be if all")
 
 
 @pytest.mark.parametrize(("right", "other", "doubted"), [(12, 50, True), (13, 52, False), (12, 47, False)])
@@ -202,4 +202,4 @@ def test_an_order_counts_the_images_that_it_would_make_right() -> None:
     half[np.arange(80) % 4 == 3] = labels[np.arange(80) % 4 == 3] // 2 + 40
     said = label_doubt(half, labels, 100)
     assert said is not None
-    assert "and 75% would be if the classes were in another order" in said
+    assert "and 75 % would be if the classes were in another order" in said

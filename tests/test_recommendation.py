@@ -136,7 +136,7 @@ def test_rows_that_share_the_lead_are_judged_by_size_then_by_simplicity():
     [
         (0, 1000, None, "not above chance (0.001)"),
         (40, 10, None, "not above chance (0.1)"),
-        (100, 1000, 0.6976, "69.8% was published for these weights"),
+        (100, 1000, 0.6976, "69.8 % was published for these weights"),
     ],
 )
 def test_a_model_that_is_right_by_chance_or_half_as_often_as_published_is_doubted_first(
@@ -185,7 +185,7 @@ def test_a_graph_that_there_is_no_model_to_judge_by_is_the_model_itself():
     artifact = own.artifact.model_copy(update={"made_from": {"file": "mine.onnx"}})
     accuracy = own.accuracy.model_copy(update={"difference": None})
     alone = own.model_copy(update={"artifact": artifact, "fidelity": None, "accuracy": accuracy})
-    assert recommend(run_of(alone)).reason.startswith("Ship ort/fp32, the only row: 5 ms, top-1 87.5%")
+    assert recommend(run_of(alone)).reason.startswith("Ship ort/fp32, the only row: 5 ms, top-1 87.5 %")
     wrong = accuracy.model_copy(update={"top1": 0.0, "top1_ci95": (0.0, 0.01)})
     assert recommend(run_of(alone.model_copy(update={"accuracy": wrong}))).verdict == "check"
     quantised = alone.model_copy(update={"id": "ort/int8", "precision": "int8"})

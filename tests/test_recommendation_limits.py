@@ -215,7 +215,7 @@ def test_what_is_doubted_is_the_model_itself_and_not_a_row_that_loses() -> None:
     gained = made_row("ort/int8", 5.0, WRONG)
     difference = gained.accuracy.difference.model_copy(update={"top1": gained.accuracy.top1})
     gained = gained.model_copy(update={"accuracy": gained.accuracy.model_copy(update={"difference": difference})})
-    assert "the model itself has 0.0%" in (doubts(made_run([gained])) or "")
+    assert "the model itself has 0.0 %" in (doubts(made_run([gained])) or "")
     alone = gained.model_copy(update={"accuracy": gained.accuracy.model_copy(update={"top1": 0.0, "difference": None})})
     assert doubts(made_run([alone])) is None  # nothing is known of the model
 
@@ -287,7 +287,7 @@ def test_a_row_that_says_nothing_of_its_model_does_not_end_the_search_for_doubts
     accuracy = None if skipped == "without labels" else lost.accuracy.model_copy(update={"difference": None})
     first = lost.model_copy(update={"accuracy": accuracy})
     torch = made_row("torch/fp32", 20.0, range(IMAGES))
-    assert "the model itself has 0.0%" in (doubts(made_run([first, torch])) or "")
+    assert "the model itself has 0.0 %" in (doubts(made_run([first, torch])) or "")
 
 
 def test_of_an_unstable_row_the_first_warning_is_told() -> None:

@@ -156,7 +156,7 @@ def test_random_weights_say_nothing_of_accuracy(run):
         (0.25, "a quarter of the size"),
         (0.5, "half the size"),
         (1.0, "the same size"),
-        (0.8, "80% of the size"),
+        (0.8, "80 % of the size"),
         (2.5, "2.5x the size"),
     ],
 )

@@ -206,7 +206,7 @@ def test_a_mean_far_above_the_median_is_a_disturbance(slow_ms: float, disturbed:
     assert latency.stable is not disturbed
     assert len(latency.warnings) == int(disturbed)
     if disturbed:
-        assert "12% above the median" in latency.warnings[0]
+        assert "12 % above the median" in latency.warnings[0]
 
 
 @pytest.mark.parametrize("backwards", [False, True], ids=["slower", "faster"])

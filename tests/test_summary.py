@@ -69,7 +69,7 @@ def test_the_bound_of_the_90th_percentile_holds_in_99_of_100_cases() -> None:
     assert binom.cdf(bound - 1, 1000, 0.9) >= 0.99 > binom.cdf(bound - 2, 1000, 0.9)
 
 
-@pytest.mark.parametrize(("slow", "share"), [(13.0, "20%"), (61.0, "100%"), (151.0, "250%")])
+@pytest.mark.parametrize(("slow", "share"), [(13.0, "20 %"), (61.0, "100 %"), (151.0, "250 %")])
 def test_runs_that_took_far_longer_are_told_by_what_they_add_to_the_mean(slow: float, share: str) -> None:
     samples = np.ones(60)
     samples[0] = slow

@@ -61,7 +61,7 @@ def judge(reference: Array, outputs: Array, precision: Precision) -> tuple[Liter
         status: Literal["ok", "invalid"] = "invalid"
         verdict = (
             f"outputs do not match the model's: error is {relative:.2g} of their spread over images"
-            f" (limit {LIMIT[precision]:g}), top-1 agrees on {agreement:.0%} of {len(own)}"
+            f" (limit {LIMIT[precision]:g}), top-1 agrees on {100 * agreement:.0f} % of {len(own)}"
         )
     elif not judged and error > 5 * rounding:
         status = "invalid"

@@ -170,7 +170,7 @@ def _baseline_note(run: Run) -> str:
     base = run.baseline
     figures = [f"{base.latency_ms:.4g} ms", f"{base.size_mib:.4g} MiB"]
     if base.top1 is not None:
-        figures.insert(1, f"top-1 {base.top1:.2%}")
+        figures.insert(1, f"top-1 {100 * base.top1:.2f} %")
     note = f"Scores (higher is better) are relative to {base.name}: {', '.join(figures)} on {base.hardware}."
     if base.classes and any(model.classes != base.classes for model in run.models):
         note += f" Accuracy scores are for its task alone, {base.classes} classes."
@@ -244,7 +244,7 @@ def _environment_note(run: Run) -> str:
 
 
 def _range(interval: Interval) -> str:
-    return f"{interval[0]:.1%} to {interval[1]:.1%}"
+    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
 
 
 def _number(value: float | None) -> str:

@@ -41,7 +41,7 @@ def render_exported(
             name,
             f"{artifact.size_bytes / 2**20:.2f}",
             status,
-            f"{fidelity.top1_agreement:.1%}"[:-1] if fidelity else "-",
+            f"{100 * fidelity.top1_agreement:.1f}" if fidelity else "-",
             f"{fidelity.relative_error:.2g}" if fidelity and fidelity.relative_error is not None else "-",
             Path(artifact.path).name,
             style="red" if status in ("invalid", "failed") else "",
@@ -86,6 +86,6 @@ def _spreads(artifacts: Sequence[Artifact]) -> list[str]:
             spread = (max(sizes) - min(sizes)) / min(sizes)
             lines.append(
                 f"{name}: {len(sizes)} builds of {min(sizes) / 2**20:.2f} to {max(sizes) / 2**20:.2f} MiB"
-                f" (spread {spread:.2%})"
+                f" (spread {100 * spread:.2f} %)"
             )
     return lines

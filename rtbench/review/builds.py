@@ -22,10 +22,8 @@ class BuildSpread:
     """Of the mean times on the device, or where it has none on the host; None where fewer than two were measured."""
 
     def __str__(self) -> str:
-        latency = "not measured" if self.latency is None else f"{self.latency:.1%}"
-        return (
-            f"{self.builds} builds of {self.name}: spread of size {self.size:.2%}, of mean time on the device {latency}"
-        )
+        latency = "not measured" if self.latency is None else f"{100 * self.latency:.1f} %"
+        return f"{self.builds} builds of {self.name}: spread of size {100 * self.size:.2f} %, of mean time on the device {latency}"
 
 
 def build_spreads(rows: Sequence[Row]) -> list[BuildSpread]:

@@ -94,7 +94,7 @@ def _follows(row: Row) -> Verdict:
     if fidelity is None:
         return Verdict(False, what, "its outputs were not compared")
     figures = f"relative error {fidelity.relative_error:.2g}, " if fidelity.relative_error is not None else ""
-    figures += f"top-1 agrees on {fidelity.top1_agreement:.0%}"
+    figures += f"top-1 agrees on {100 * fidelity.top1_agreement:.0f} %"
     return Verdict(fidelity.judged, what, figures if fidelity.judged else f"{fidelity.verdict}; give a trained model")
 
 

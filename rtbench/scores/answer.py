@@ -112,7 +112,7 @@ def _rightness(run: Run, row: Row) -> str:
         return ""
     if own.name == "agreement":
         assert row.fidelity
-        return f"agrees with the model on {own.value:.1%} of {row.fidelity.images} images"
+        return f"agrees with the model on {100 * own.value:.1f} % of {row.fidelity.images} images"
     difference = row.accuracy.difference if row.accuracy else None
     if difference:
         low, high = map(points, difference.top1_ci95)
@@ -121,7 +121,7 @@ def _rightness(run: Run, row: Row) -> str:
     best = quality(run, reference) if reference and reference is not row else None
     if best is None:
         assert own.ci95
-        return f"top-1 {own.value:.1%} [{own.ci95[0]:.1%}, {own.ci95[1]:.1%}]"
+        return "top-1 {:.1f} % [{:.1f}, {:.1f}]".format(*(100 * each for each in (own.value, *own.ci95)))
     return f"top-1 {points(own.value - best.value)} points"
 
 
@@ -137,4 +137,4 @@ def _size(run: Run, row: Row) -> str:
     if abs(share - nearest) < ALIKE:
         words = SHARES[nearest]
         return f"{words} {'the' if words == 'half' else 'of the'} size"
-    return f"{share:.0%} of the size" if share < 1 else f"{share:.1f}x the size"
+    return f"{100 * share:.0f} % of the size" if share < 1 else f"{share:.1f}x the size"

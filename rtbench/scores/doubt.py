@@ -30,7 +30,7 @@ def label_doubt(best: Indices, labels: Indices, classes: int) -> str | None:
         return None
     for explanation, share in (_by_offset(best, labels), _by_order(best, labels, classes), _by_any(best, labels)):
         if share >= EXPLAINED and share >= EXPLAINS * right:
-            return f"check the labels: {right:.0%} of the answers are right, and {share:.0%} would be if {explanation}"
+            return f"check the labels: {100 * right:.0f} % of the answers are right, and {100 * share:.0f} % would be if {explanation}"
     return None
 
 

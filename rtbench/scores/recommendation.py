@@ -152,12 +152,12 @@ def doubts(run: Run) -> str | None:
         own = min(max(own, 0.0), 1.0)  # the difference may be of fewer images
         low, _ = wilson_interval(round(own * accuracy.images), accuracy.images)
         chance = 1 / (run.dataset.among_classes or model.classes)
-        said = f"the model itself has {own:.1%} of {accuracy.images} images right"
+        said = f"the model itself has {100 * own:.1f} % of {accuracy.images} images right"
         if low <= chance and not model.random_weights:
             return f"{said}, which is not above chance ({chance:.2g})" if chance < 1 else None
         published = model.published_top1 if run.dataset.test_set is None else None
         if published and accuracy.images >= 50 and own < ENOUGH_OF_PUBLISHED * published:
-            return f"{said}, and {published:.1%} was published for these weights"
+            return f"{said}, and {100 * published:.1f} % was published for these weights"
     return None
 
 
