@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import struct
 import tarfile
 import warnings
 import zipfile
@@ -207,6 +208,34 @@ def test_damage_is_one_sentence(networks: Path, tmp_path: Path, name: str) -> No
     assert "\n" not in str(raised.value)
 
 
+def test_an_archive_that_ends_within_a_file_is_damage(networks: Path, tmp_path: Path) -> None:
+    content = (networks / "small.keras").read_bytes()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        whole = archive.read("config.json")
+        stored = io.BytesIO()
+        with zipfile.ZipFile(stored, "w") as changed:
+            for name in ("metadata.json", "model.weights.h5", "config.json"):
+                changed.writestr(name, archive.read(name))
+    sizes, larger = (struct.pack("<2I", size, size) for size in (len(whole), len(whole) + 100_000))
+    assert stored.getvalue().count(sizes) == 2  # before the file, and in the directory at the end
+    (tmp_path / "m.keras").write_bytes(stored.getvalue().replace(sizes, larger))
+    with pytest.raises(UsageError, match="is damaged or not a Keras model"):
+        load(tmp_path / "m.keras")
+
+
+def test_no_room_is_made_for_an_attribute_that_claims_gigabytes(tmp_path: Path) -> None:
+    import h5py
+
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.attrs["model_config"] = "{}" + 12343 * " "
+    content = (tmp_path / "m.h5").read_bytes()
+    at = content.index(struct.pack("<I", 12345))
+    (tmp_path / "m.h5").write_bytes(content[:at] + struct.pack("<I", 2**31 - 1) + content[at + 4 :])
+    with pytest.raises(UsageError, match="is damaged or not a Keras model") as raised:
+        load(tmp_path / "m.h5")
+    assert "allocat" in str(raised.value.__cause__)
+
+
 # ------------------------------------------------------------------------------------------------ TFLite by itself
 
 
@@ -232,6 +261,24 @@ def test_tflite_is_run_as_it_is(networks: Path, known) -> None:
     np.testing.assert_allclose(litert(networks / "small.tflite", known[0]), known[1], atol=1e-4)
     model, artifact = adopt(networks / "small.tflite")
     assert (artifact.precision, artifact.dynamic_batch, model.classes) == ("fp32", False, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("shape", "claimed", "words"),
+    [
+        ((1, 32, 32, 3), (1, 1 << 20, 32, 3), r"it takes inputs of shape \[1, 1048576, 32, 3\]"),
+        ((1, 15, 15, 8), (1, 1 << 24, 15, 8), "it claims a tensor of 7,680 MiB"),
+    ],
+)
+def test_no_room_is_made_for_tensors_of_gigabytes(
+    networks: Path, tmp_path: Path, shape: tuple[int, ...], claimed: tuple[int, ...], words: str
+) -> None:
+    content = (networks / "small.tflite").read_bytes()
+    own, other = (struct.pack("<5i", 4, *each) for each in (shape, claimed))
+    assert own in content
+    (tmp_path / "m.tflite").write_bytes(content.replace(own, other))
+    with pytest.raises(UsageError, match=words):
+        adopt(tmp_path / "m.tflite")
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int8"])

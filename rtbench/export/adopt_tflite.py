@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rtbench.images.preprocessing import ASSUMED, RESNET, for_channels, overridd
 from rtbench.models import require_classes
 from rtbench.options import ModelOptions
 from rtbench.records.model import Artifact, Model, Preprocessing, safe_name
-from rtbench.terms import Precision, Triple
+from rtbench.terms import LARGEST_SIDE, Precision, Triple
 
 try:
     from ai_edge_litert.interpreter import Interpreter
@@ -33,6 +34,7 @@ RANGES: tuple[tuple[tuple[float, float], Triple, Triple, str], ...] = (
 """What a quantised input can stand for, from darkest to brightest, and the normalisation that gives it."""
 MOST_S = 60
 """Of the CPU's time that a file may take to load."""
+MOST_TENSOR = 1 << 30
 NEAR = 0.05
 """Of a range's width, by which the ends that were seen in calibrating may be off."""
 
@@ -94,12 +96,25 @@ def _opened(path: Path) -> tuple[Any, list[dict[str, Any]], list[dict[str, Any]]
     try:
         with bounded_time(MOST_S):
             interpreter = Interpreter(str(path), num_threads=1)
+            _require_bounded(interpreter)
             interpreter.allocate_tensors()
             _ = interpreter.get_tensor_details()  # whose names may not be text
             return interpreter, interpreter.get_input_details(), interpreter.get_output_details()
     except (ValueError, RuntimeError) as error:
         said = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UsageError(f"LiteRT does not load {path}: {said}", "convert it again") from error
+
+
+def _require_bounded(interpreter: Any) -> None:
+    """ValueError where a tensor is larger than any of an image classifier."""
+    for each in interpreter.get_tensor_details():
+        size = math.prod(map(int, each["shape"])) * np.dtype(each["dtype"]).itemsize
+        if size > MOST_TENSOR:
+            raise ValueError(f"it claims a tensor of {size / 2**20:,.0f} MiB")
+    for each in interpreter.get_input_details():
+        shape = [int(side) for side in each["shape"]]
+        if max(shape, default=1) > LARGEST_SIDE:
+            raise ValueError(f"it takes inputs of shape {shape}")
 
 
 def _only(path: Path, what: str, details: list[dict[str, Any]]) -> dict[str, Any]:

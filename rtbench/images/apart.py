@@ -69,6 +69,18 @@ def bounded_time(seconds: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_CPU, before)
 
 
+@contextmanager
+def bounded_memory(more: int) -> Iterator[None]:
+    """Have what is done get a MemoryError where it takes so many bytes more than this process has."""
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    pages = int(Path("/proc/self/statm").read_text().split()[5])
+    resource.setrlimit(resource.RLIMIT_DATA, (pages * resource.getpagesize() + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
 def bound_memory() -> None:
     """Have this process get a MemoryError rather than the machine's last memory."""
     _, most = resource.getrlimit(resource.RLIMIT_DATA)

@@ -23,7 +23,8 @@ class BuildSpread:
 
     def __str__(self) -> str:
         latency = "not measured" if self.latency is None else f"{100 * self.latency:.1f} %"
-        return f"{self.builds} builds of {self.name}: spread of size {100 * self.size:.2f} %, of mean time on the device {latency}"
+        size = f"{100 * self.size:.2f} %"
+        return f"{self.builds} builds of {self.name}: spread of size {size}, of mean time on the device {latency}"
 
 
 def build_spreads(rows: Sequence[Row]) -> list[BuildSpread]:

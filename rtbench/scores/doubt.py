@@ -30,7 +30,8 @@ def label_doubt(best: Indices, labels: Indices, classes: int) -> str | None:
         return None
     for explanation, share in (_by_offset(best, labels), _by_order(best, labels, classes), _by_any(best, labels)):
         if share >= EXPLAINED and share >= EXPLAINS * right:
-            return f"check the labels: {100 * right:.0f} % of the answers are right, and {100 * share:.0f} % would be if {explanation}"
+            now, then = (f"{100 * each:.0f} %" for each in (right, share))
+            return f"check the labels: {now} of the answers are right, and {then} would be if {explanation}"
     return None
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 from rtbench.errors import UsageError, not_importable
+from rtbench.images.apart import bounded_memory
 from rtbench.images.preprocessing import PIXELS, tf_recipe
 from rtbench.models.trust import NotShown, needs_trust
 from rtbench.records.model import Preprocessing
@@ -43,6 +45,13 @@ PARTS = ("Functional", "__keras_tensor__", "__tensor__", "__numpy__")
 HOMES = (keras.layers, keras.models, keras.initializers, keras.regularizers, keras.constraints)
 """Where classes without a module are looked for."""
 MOST_CONFIG = 1 << 26
+MOST_MEMORY = 1 << 29
+"""What looking through a file may take: HDF5 makes room for whatever size one claims."""
+DAMAGE = (
+    *(OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, TypeError),
+    *(RuntimeError, SystemError, MemoryError),
+)
+"""What reading a damaged archive or HDF5 file raises; the last two come from h5py."""
 ARRANGED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     (r"(resnet\d+|vgg\d+)", "BGR, means subtracted", {
         "colour_order": "BGR", "mean": (103.939 / 255, 116.779 / 255, 123.68 / 255), "std": PIXELS,
@@ -77,8 +86,9 @@ def to_saved_model(path: Path, folder: Path, *, trust_code: bool) -> Preprocessi
 
 def _check(path: Path) -> None:
     try:
-        config = _config(path)
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, RuntimeError) as error:
+        with bounded_memory(MOST_MEMORY):
+            config = _config(path)
+    except DAMAGE as error:
         raise UsageError(f"{path} is damaged or not a Keras model", "save it again with model.save()") from error
     for part in _parts(config):
         name, place = part.get("class_name"), part.get("module")
@@ -120,9 +130,11 @@ def _check_weights(file: Any) -> None:
             outside.append(name)
 
     def visit(name: str, item: Any) -> None:
+        dict(item.attrs)  # which Keras reads too, whatever size they claim
         if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
             outside.append(name)
 
+    dict(file.attrs)
     file.visit_links(look)
     file.visititems(visit)
     if outside:
