@@ -45,8 +45,8 @@ def summarise_latency(
         warnings.append(f"still got faster after {warmup_runs} untimed runs: raise --runs, or set --warmup higher")
     if mean > OUTLYING * p50:
         warnings.append(
-            f"mean is {100 * (mean / p50 - 1):.0f} % above the median: some runs took far longer; see their times, raise"
-            " --runs"
+            f"mean is {100 * (mean / p50 - 1):.0f} % above the median: some runs took far longer;"
+            " see their times, raise --runs"
         )
     interval = mean_interval(rounds, processes)
     third = len(rounds) // 3
