@@ -56,6 +56,15 @@ def test_a_rectangle_is_cropped_as_timm_does(size: tuple[int, int], image: tuple
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(48, 96), (96, 48)])
+def test_a_rectangle_that_is_larger_than_the_image_is_padded_all_round(size: tuple[int, int]) -> None:
+    recipe = RESNET.model_copy(update={"input_size": size, "resize": 32})
+    height, width = (64, 32) if size[0] > size[1] else (32, 64)
+    image = picture(2 * height, 2 * width)
+    small = image.resize((width, height), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(crop(image, recipe), np.asarray(transforms.CenterCrop(size)(small)))
+
+
 @pytest.mark.parametrize("size", [24, (24, 40)])
 def test_a_squashed_image_is_pillows_resize(size: int | tuple[int, int]) -> None:
     recipe = RESNET.model_copy(update={"input_size": size, "resize": 24, "preprocess": "squash"})

@@ -11,7 +11,7 @@ from made_runs import IMAGES, made_model, made_row, made_run
 from rtbench.records.measurement import Comparison
 from rtbench.records.run import Row
 from rtbench.scores.recommendation import Loss, doubts, loss_of, recommend, recommendation, rule
-from rtbench.stats import wilson_interval
+from rtbench.stats import difference_interval, wilson_interval
 
 WRONG = range(0, IMAGES, 8)
 TORCH = made_row("torch/fp32", 20.0, WRONG)
@@ -145,6 +145,7 @@ def no_difference(first: Row, second: Row, *, known: bool = True) -> Comparison:
         ("trt/fp16", "ort/fp16", "ort/fp16"),
         ("trt/int8", "trt/fp16", "trt/fp16"),
         ("trt/bf16", "ort/fp32", "ort/fp32"),
+        ("trt/fp32", "ort/fp32", "ort/fp32"),
     ],
 )
 def test_an_engine_counts_as_a_step_more_than_its_precision(first: str, second: str, expected: str) -> None:
@@ -270,6 +271,17 @@ def test_another_model_holds_a_faster_one_back_where_it_may_be_better_by_more_th
     for status in ("failed", "invalid", "unavailable"):
         failed = big.model_copy(update={"status": status})
         assert recommend(made_run([failed, small], models=models)).row == "small/torch/fp32"
+
+
+def test_a_model_that_may_be_behind_by_the_limit_itself_is_not_held_back() -> None:
+    models = [made_model(), made_model("small")]
+    small = made_row("small/torch/fp32", 5.0, range(0, IMAGES, 7), model="small")
+    big = made_row("resnet18/torch/fp32", 20.0, WRONG)
+    low, _ = difference_interval(
+        small.accuracy.top1, small.accuracy.top1_ci95, big.accuracy.top1, big.accuracy.top1_ci95
+    )
+    assert recommend(made_run([big, small], models=models), max_loss=-low).row == "small/torch/fp32"
+    assert recommend(made_run([big, small], models=models), max_loss=-low - 1e-9).row != "small/torch/fp32"
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1)])
