@@ -148,7 +148,8 @@ def test_a_model_that_is_right_by_chance_or_half_as_often_as_published_is_doubte
     model = made_model().model_copy(update={"classes": classes, "published_top1": published})
     found = recommend(run_of(torch, int8, models=[model]))
     assert (found.verdict, found.row) == ("check", None)
-    assert found.reason.startswith("Check labels and preprocessing: the model itself has")
+    said = f"Check labels and preprocessing: the model itself has {right / 4:.1f} % of 400 images right"
+    assert found.reason.startswith(said)
     assert words in found.reason
 
 

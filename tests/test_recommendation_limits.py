@@ -259,6 +259,10 @@ def test_what_was_not_measured_on_labels_is_said() -> None:
     assert said not in recommend(made_run([TORCH])).reason
     unlabelled = TORCH.model_copy(update={"accuracy": None})
     assert recommend(made_run([unlabelled])).reason.endswith(said)
+    assert recommend(made_run([unlabelled], dataset=None)).reason.endswith(said)
+    sample = made_run([TORCH]).dataset.model_copy(update={"sample": True})
+    said = "The built-in sample shows no accuracy; give labelled images with --data for that."
+    assert recommend(made_run([TORCH], dataset=sample)).reason.endswith(said)
 
 
 def test_another_model_holds_a_faster_one_back_where_it_may_be_better_by_more_than_the_limit() -> None:
