@@ -18,7 +18,7 @@ from typing import Any
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 from rtbench.errors import UsageError, not_importable
-from rtbench.images.apart import bounded_memory
+from rtbench.images.apart import bounded_memory, bounded_time
 from rtbench.images.preprocessing import PIXELS, tf_recipe
 from rtbench.models.trust import NotShown, needs_trust
 from rtbench.records.model import Preprocessing
@@ -46,7 +46,8 @@ HOMES = (keras.layers, keras.models, keras.initializers, keras.regularizers, ker
 """Where classes without a module are looked for."""
 MOST_CONFIG = 1 << 26
 MOST_MEMORY = 1 << 29
-"""What looking through a file may take: HDF5 makes room for whatever size one claims."""
+MOST_S = 8
+"""What looking through a file may take: HDF5 makes room for whatever size one claims, and can go round in circles."""
 DAMAGE = (
     *(OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, TypeError),
     *(RuntimeError, SystemError, MemoryError),
@@ -86,7 +87,7 @@ def to_saved_model(path: Path, folder: Path, *, trust_code: bool) -> Preprocessi
 
 def _check(path: Path) -> None:
     try:
-        with bounded_memory(MOST_MEMORY):
+        with bounded_memory(MOST_MEMORY), bounded_time(MOST_S):
             config = _config(path)
     except DAMAGE as error:
         raise UsageError(f"{path} is damaged or not a Keras model", "save it again with model.save()") from error
@@ -134,9 +135,9 @@ def _check_weights(file: Any) -> None:
         if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
             outside.append(name)
 
-    dict(file.attrs)
     file.visit_links(look)
     file.visititems(visit)
+    dict(file.attrs)
     if outside:
         raise NotShown("some of its weights are in another file")
 

@@ -8,7 +8,7 @@ left out, and TensorFlow reads the variables without them.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,8 @@ def open_saved_model(folder: Path, *, trust_code: bool) -> Network:
 
 
 def _network(folder: Path, loaded: Any) -> Network:
-    signatures = dict(getattr(loaded, "signatures", {}))
+    found = getattr(loaded, "signatures", {})
+    signatures = dict(found) if isinstance(found, Mapping) else {}
     name = next((each for each in SERVING if each in signatures), None)
     if name is None and len(signatures) == 1:
         name = next(iter(signatures))
