@@ -174,7 +174,7 @@ def test_a_model_of_tensorflow(folder: Path, follow, networks: Path) -> None:
     shutil.copy(networks / "small.keras", folder / "model.keras")
     for index in range(7):
         write_images(folder / "val" / str(index), 2 + index % 2)
-    (compare,) = follow("A model of TensorFlow's")
+    (compare,) = follow("A TensorFlow model")
     assert compare.returncode == 0, compare.stderr
     assert {"tf/fp32", "litert/fp32", "litert/int8", "ort/fp32"} <= rows(folder, "runs/tf").keys()
     assert "vs tf" in " ".join(compare.stdout.split())

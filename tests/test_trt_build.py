@@ -246,7 +246,7 @@ def test_each_library_builds_where_it_can(monkeypatch):
         monkeypatch.setattr(tensorrt_library, "installed", lambda here=here: here)
         assert tensorrt_library.choose_builder(recipe, gpu) == expected
     for here, gpu, words in (
-        (one, A10, "only on the GPU that will run them.*7.5, this machine has NVIDIA A10 of 8.6"),
+        (one, A10, "only on the GPU that will run the engine.*7.5, this machine has NVIDIA A10 of 8.6"),
         (one, None, "this machine has no GPU"),
         ({}, T4, "TensorRT is not installed"),
     ):
