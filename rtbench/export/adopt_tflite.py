@@ -98,7 +98,6 @@ def _opened(path: Path) -> tuple[Any, list[dict[str, Any]], list[dict[str, Any]]
             interpreter = Interpreter(str(path), num_threads=1)
             _require_bounded(interpreter)
             interpreter.allocate_tensors()
-            _ = interpreter.get_tensor_details()  # whose names may not be text
             return interpreter, interpreter.get_input_details(), interpreter.get_output_details()
     except (ValueError, RuntimeError) as error:
         said = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -106,7 +105,7 @@ def _opened(path: Path) -> tuple[Any, list[dict[str, Any]], list[dict[str, Any]]
 
 
 def _require_bounded(interpreter: Any) -> None:
-    """ValueError where a tensor is larger than any of an image classifier."""
+    """ValueError where a tensor is larger than any of an image classifier, or its name is not text."""
     for each in interpreter.get_tensor_details():
         size = math.prod(map(int, each["shape"])) * np.dtype(each["dtype"]).itemsize
         if size > MOST_TENSOR:

@@ -219,8 +219,8 @@ def _caveat(run: Run, row: Row, loss: Loss, chosen: Row | None) -> str:
 
 def _unknown(run: Run) -> str:
     """What the answer does not rest on."""
-    if any(row.accuracy for row in run.rows) and not (run.dataset and run.dataset.sample):
-        return ""
     if run.dataset and run.dataset.sample:
         return "The built-in sample shows no accuracy; give labelled images with --data for that."
+    if any(row.accuracy for row in run.rows):
+        return ""
     return "Accuracy was not measured on labelled images; give --data for that."
