@@ -79,7 +79,6 @@ def export(
             progress or _silent,
             formats=chosen.formats,
             data=DataOptions(data=chosen.calibration),
-            export_only=True,
         )
     if not prepared.failures and all(each.check is None or each.check.status == "ok" for each in prepared.artifacts):
         shutil.rmtree(logs)  # kept otherwise, since a failure names its log

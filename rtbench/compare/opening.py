@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from rtbench.compare.exporting import BUSY_TIMEOUT_S
 from rtbench.compare.held import as_held
 from rtbench.compare.plan import Plan, PlannedRow
+from rtbench.export.opening import framework_of
 from rtbench.records.measurement import Startup
 from rtbench.records.model import Artifact
 from rtbench.runs.directory import RunDirectory
 from rtbench.runtimes import SessionInfo
+from rtbench.runtimes.known import OWN_RUNTIME, RuntimeChoice
 from rtbench.worker import Worker
 
 
@@ -23,23 +27,38 @@ class Opening:
     directory: RunDirectory
     earlier: str
     """How the names of rows begin that another interpreter may run."""
+    early: dict[str, Worker] = field(default_factory=dict)
+    """By the name of their row, processes that have not begun on it."""
+
+    def begin_early(self, choices: Iterable[RuntimeChoice]) -> None:
+        """Start the process of the model's own row: it imports the framework while the export process does too."""
+        (source, *more), options = self.plan.sources, self.plan.options
+        framework = framework_of(source)
+        if framework is None or more or "fp32" not in options.precisions:
+            return
+        for choice in choices:
+            if choice.is_reference and choice.runtime.name == OWN_RUNTIME[framework]:
+                name = f"{choice.written}/fp32"
+                self.early[name] = self._start(name, choice)
+                self.early[name].begin("import_early", choice.runtime.name, options.arch or source)
+
+    def close(self) -> None:
+        """End the early processes that no row has taken, at once: they may import still."""
+        while self.early:
+            _, worker = self.early.popitem()
+            worker.kill()
+            worker.close()
 
     def begin(self, row: PlannedRow) -> None:
         """Start the process, and have it import the row's runtime."""
         row.close()
-        place = self.plan.place
-        slow = row.choice.device == "trt" or "compile" in row.choice.variants
-        python = self.plan.options.against_python if row.id.startswith(self.earlier) else None
-        row.worker = Worker(
-            "rtbench.measure.sessions:SessionHost",
-            log=self.directory.log(row.id),
-            timeout_s=place.timeout_s,
-            busy_timeout_s=max(BUSY_TIMEOUT_S, place.timeout_s) if slow else None,
-            threads=place.threads,
-            python=python,
-        )
+        row.worker = self.early.pop(row.id, None)
+        if row.worker:
+            row.worker.finish()
+        else:
+            row.worker = self._start(row.id, row.choice)
         row.fresh = True
-        if python is None:  # an earlier rtbench has no such call
+        if self._python(row.id) is None:  # an earlier rtbench has no such call
             runtime, device = row.choice.runtime.name, row.choice.device
             row.worker.begin("ready", runtime, device, self._artifact(row), row.prepared.model)
             row.importing = True
@@ -67,6 +86,21 @@ class Opening:
             *([words] if words else []),  # which an earlier rtbench does not know
         )
         return opened
+
+    def _start(self, row_id: str, choice: RuntimeChoice) -> Worker:
+        place = self.plan.place
+        slow = choice.device == "trt" or "compile" in choice.variants
+        return Worker(
+            "rtbench.measure.sessions:SessionHost",
+            log=self.directory.log(row_id),
+            timeout_s=place.timeout_s,
+            busy_timeout_s=max(BUSY_TIMEOUT_S, place.timeout_s) if slow else None,
+            threads=place.threads,
+            python=self._python(row_id),
+        )
+
+    def _python(self, row_id: str) -> Path | None:
+        return self.plan.options.against_python if row_id.startswith(self.earlier) else None
 
     def _artifact(self, row: PlannedRow) -> Artifact:
         assert row.record.artifact

@@ -132,7 +132,7 @@ def require_some_row(choices: Sequence[RuntimeChoice], precisions: Sequence[Prec
 def prepare_all(plan: Plan, choices: Sequence[RuntimeChoice], progress: Progress, *, gpu: bool) -> list[Prepared]:
     everything: list[Prepared] = []
     for source in plan.sources:
-        own = choices or [choose(name, gpu=gpu) for name in _usual(source, gpu=gpu)]
+        own = choices or usual_choices(source, gpu=gpu)
         everything.append(_named_apart(_prepare(plan, source, own, progress), everything))
     return everything
 
@@ -144,14 +144,16 @@ def _prepare(plan: Plan, source: str, choices: Sequence[RuntimeChoice], progress
         kind for kind in (*OWN, *exporters()) if any(each.takes(kind, one) for each, some in asked for one in some)
     ]
     own_rows = {each.runtime.name for each, some in asked if each.is_reference and "fp32" in some}
-    return prepare(source, options, plan.place, progress, formats=formats, data=options, own_rows=own_rows)
+    only_own = all(each.is_reference and "bf16" not in some for each, some in asked)
+    return prepare(
+        source, options, plan.place, progress, formats=formats, data=options, own_rows=own_rows, only_own=only_own
+    )
 
 
-def _usual(source: str, *, gpu: bool) -> tuple[str, ...]:
+def usual_choices(source: str, *, gpu: bool) -> list[RuntimeChoice]:
     """The runtimes of a model for which none is named."""
-    if is_tensorflow(source):
-        return TENSORFLOW_RUNTIMES
-    return GPU_RUNTIMES if gpu else DEFAULT_RUNTIMES
+    usual = TENSORFLOW_RUNTIMES if is_tensorflow(source) else GPU_RUNTIMES if gpu else DEFAULT_RUNTIMES
+    return [choose(name, gpu=gpu) for name in usual]
 
 
 def _named_apart(prepared: Prepared, others: Sequence[Prepared]) -> Prepared:
@@ -194,7 +196,7 @@ def plan_rows(
 def _choices_for(prepared: Prepared, *, gpu: bool) -> list[RuntimeChoice]:
     """The usual runtimes, or for a file that only one kind of runtime runs, that one."""
     only = {"fake": "fake", "engine": "trt", "tflite": "litert"}.get(prepared.artifacts[0].format)
-    return [choose(name, gpu=gpu) for name in ([only] if only else _usual(prepared.model.source, gpu=gpu))]
+    return [choose(only, gpu=gpu)] if only else usual_choices(prepared.model.source, gpu=gpu)
 
 
 def _precisions(prepared: Prepared, asked: Sequence[Precision]) -> Sequence[Precision]:

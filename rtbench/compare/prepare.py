@@ -36,6 +36,8 @@ from rtbench.terms import Format, Precision
 
 FIDELITY_IMAGES = 384
 """Enough to show that answers differ on less than one in a hundred, where none does."""
+OWN_IMAGES = 16
+"""Enough where the very same network answers twice, in two processes."""
 OWN_CHUNK = 512
 
 
@@ -47,13 +49,14 @@ def prepare(
     *,
     formats: Collection[Format],
     data: DataOptions,
-    own_rows: Collection[str] = (),
-    export_only: bool = False,
+    own_rows: Collection[str] | None = None,
+    only_own: bool = False,
 ) -> Prepared:
     """Load a model in a process of its own, export it to `formats`, check each artifact.
 
     `formats`: those of `export.known`. `own_rows`: the runtimes of which a row answers for the model itself where it is
-    of their framework; where none is, and for a file that is an artifact, the model answers the labelled images. An
+    of their framework; where none is, and for a file that is an artifact, the model answers the labelled images. With
+    `only_own` there are no other rows; with None there are no rows at all, and the artifacts are what is wanted. An
     artifact that cannot be made ends in `failures`, one that this machine cannot make in `unavailable`; one that
     computes something else keeps its verdict in `check`. Raises UsageError for bad input, before anything is written.
     """
@@ -63,19 +66,19 @@ def prepare(
     _require_images(options.calibration, data)
     with ExitStack() as alone, Exporting(source, options, data.reference, place, progress) as exporter:
         model, direct = exporter.load()
-        image_set = read_images(data.data) if data.data and export_only else _images(data, model)
+        image_set = read_images(data.data) if data.data and own_rows is None else _images(data, model)
         model = choose_reading(exporter, model, image_set, options, place, progress)
         cached = cache(image_set, model, place, progress)
-        nothing_else = not formats and direct is None and set(options.precisions) <= {"fp32", "bf16"}
-        few = nothing_else or len(image_set.labelled) >= FIDELITY_IMAGES
-        judged = spread_indices(len(cached.readable), CHECK_IMAGES if few else FIDELITY_IMAGES)
+        by_others = CHECK_IMAGES if len(image_set.labelled) >= FIDELITY_IMAGES else FIDELITY_IMAGES
+        judged = spread_indices(len(cached.readable), OWN_IMAGES if only_own and direct is None else by_others)
         indices = [cached.readable[position] for position in judged]
         outputs = exporter.call("reference", cached.path, indices, model.preprocessing)
         folder = place.folder or artifacts.artifact_folder(place.engines, model)
-        evaluated = direct is not None or OWN_RUNTIME[model.framework] not in own_rows or model.precision != "fp32"
+        by_a_row = own_rows is None or (direct is None and OWN_RUNTIME[model.framework] in own_rows)
+        evaluated = not by_a_row or model.precision != "fp32"
         own = _own_answers(exporter, image_set, cached, model) if evaluated else None
         prepared = Prepared(model, folder, image_set, cached, indices, outputs, [], own=own)
-        if direct and export_only:
+        if direct and own_rows is None:
             raise UsageError(f"{source} is an artifact already", "export what it was made of, or compare this file")
         if direct:
             prepared.artifacts.append(direct)

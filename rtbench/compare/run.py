@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 
 from rtbench.compare.against import PREFIX, Earlier, compare_with, hold_artifacts, keep_artifacts, plan_earlier
-from rtbench.compare.checks import CHECK_IMAGES
 from rtbench.compare.evaluate import predict_row, score_accuracy
 from rtbench.compare.opening import Opening
-from rtbench.compare.plan import Plan, PlannedRow, plan_rows, prepare_all, require_some_row
-from rtbench.compare.prepare import FIDELITY_IMAGES
+from rtbench.compare.plan import Plan, PlannedRow, plan_rows, prepare_all, require_some_row, usual_choices
+from rtbench.compare.prepare import FIDELITY_IMAGES, OWN_IMAGES
 from rtbench.compare.prepared import Prepared, Progress
 from rtbench.compare.resume import INTERRUPTED, take_blocks, take_up
 from rtbench.compare.timing import Timing, compare_latencies, compare_pair, summarise
@@ -22,10 +22,10 @@ from rtbench.measure.fidelity import judge, require_outputs, require_varied
 from rtbench.measure.monitor import Monitor
 from rtbench.nvidia import find_gpu
 from rtbench.records.measurement import Comparison, Latency
-from rtbench.records.run import Dataset, Row, Run
+from rtbench.records.run import Baseline, Dataset, Row, Run
 from rtbench.runs.directory import RunDirectory
 from rtbench.runtimes import PROVEN, UNPROVEN
-from rtbench.runtimes.known import choose
+from rtbench.runtimes.known import RuntimeChoice, choose
 from rtbench.scores.baselines import MEASURED, is_reference, load_baseline, measured_baseline
 from rtbench.scores.normalise import best_torch_for, reference_for, score_rows
 from rtbench.scores.recommendation import recommend
@@ -41,6 +41,20 @@ def compare(plan: Plan, directory: RunDirectory, progress: Progress) -> Run:
     gpu = find_gpu() is not None
     choices = [choose(name, gpu=gpu) for name in dict.fromkeys(plan.options.runtimes or ())]
     require_some_row(choices, plan.options.precisions)
+    with contextlib.closing(Opening(plan, directory, PREFIX)) as opening:
+        opening.begin_early(choices or usual_choices(plan.sources[0], gpu=gpu))
+        return _planned(plan, choices, baseline, opening, directory, progress).run_all()
+
+
+def _planned(
+    plan: Plan,
+    choices: Sequence[RuntimeChoice],
+    baseline: Baseline | None,
+    opening: Opening,
+    directory: RunDirectory,
+    progress: Progress,
+) -> _Measuring:
+    gpu = find_gpu() is not None
     earlier = hold_artifacts(plan.options.against, directory) if plan.options.against else None
     everything = prepare_all(plan, choices, progress, gpu=gpu)
     rows = plan_rows(everything, choices, plan.options.precisions, gpu=gpu)
@@ -64,10 +78,10 @@ def compare(plan: Plan, directory: RunDirectory, progress: Progress) -> Run:
     if directory.kept:
         run = take_up(directory.kept, run, rows, plan.options, directory)
         take_blocks(before, plan.options, directory)
-    measuring = _Measuring(plan, rows, directory, run, progress)
+    measuring = _Measuring(plan, rows, directory, run, progress, opening)
     if earlier:
         measuring.time_beside(earlier, before)
-    return measuring.run_all()
+    return measuring
 
 
 def _dataset(prepared: Prepared) -> Dataset:
@@ -96,11 +110,16 @@ SATURATES = (
 
 class _Measuring:
     def __init__(
-        self, plan: Plan, rows: list[PlannedRow], directory: RunDirectory, run: Run, progress: Progress
+        self,
+        plan: Plan,
+        rows: list[PlannedRow],
+        directory: RunDirectory,
+        run: Run,
+        progress: Progress,
+        opening: Opening,
     ) -> None:
         self._plan, self._rows, self._directory, self._progress = plan, rows, directory, progress
-        self._run = run
-        self._opening = Opening(plan, directory, PREFIX)
+        self._run, self._opening = run, opening
         self._judge = Judge(run.environment.cores, run.environment.threads)
         self._earlier: Earlier | None = None
         self._before: list[PlannedRow] = []
@@ -193,7 +212,7 @@ class _Measuring:
     def _check(self, row: PlannedRow) -> None:
         """The model's own row on few images: it computes what it was loaded from."""
         prepared = row.prepared
-        indices, reference = prepared.to_judge_by(CHECK_IMAGES if is_reference(row.record) else FIDELITY_IMAGES)
+        indices, reference = prepared.to_judge_by(OWN_IMAGES if is_reference(row.record) else FIDELITY_IMAGES)
         outputs = row.running.call("logits", indices, on_progress=self._report(f"check {row.id}"))
         require_outputs(outputs, len(indices), prepared.model.classes)
         if reference is not None:

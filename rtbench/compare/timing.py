@@ -102,12 +102,18 @@ class Timing:
     def _open(self, process: int, rows: Sequence[PlannedRow]) -> None:
         """See that these rows are open in their process of that number."""
         fresh = [row for row in rows if self._process.get(row.id) != process]
+        first = not self._process
+
+        def report(done: int) -> None:
+            if first:
+                self.progress("start processes", done, len(fresh))
+
+        report(0)
         for row in fresh:  # which import side by side; loading is timed, so it is not
             row.attempt(self.opening.begin)
         for done, row in enumerate(fresh, start=1):
             row.attempt(self.opening.await_ready)
-            if not self._process:
-                self.progress("start processes", done, len(fresh))
+            report(done)
         for row in fresh:
             row.attempt(self.open_row)
             row.attempt(self._warm_up)

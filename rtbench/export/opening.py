@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rtbench.models.tensorflow.load import LoadedTensorFlow
 
 PACKAGES: dict[Framework, tuple[str, ...]] = {"torch": ("torch",), "tensorflow": ("tensorflow-cpu", "tensorflow")}
+ARTIFACTS = (".fake", ".engine", ".plan", ".onnx", ".tflite")
 Logits = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
@@ -39,12 +40,19 @@ class Opened:
     close: Callable[[], None] = lambda: None
 
 
+def framework_of(source: str) -> Framework | None:
+    """The one that `source` is loaded with; None of a file that is an artifact already."""
+    if Path(source).suffix in ARTIFACTS:
+        return None
+    return "tensorflow" if is_tensorflow(source) else "torch"
+
+
 def open_source(source: str, options: ModelOptions, reference: str | None, threads: int) -> Opened:
-    path, suffix = Path(source), Path(source).suffix
-    if suffix == ".fake":
+    path = Path(source)
+    if path.suffix == ".fake":
         script = fake_model.read_script(path)
         return Opened(*fake_model.adopt(path, script, options), logits=script.logits)
-    if suffix not in (".engine", ".plan", ".onnx", ".tflite"):
+    if framework_of(source):
         model = load(source, options, threads)
         return Opened(model.record, model=model, logits=model.logits, close=model.close)
     own = load(reference, options, threads) if reference else None

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtbench import artifacts
+from rtbench.errors import UsageError
 from rtbench.images import preprocessing
 from rtbench.images.crops import Crops
 from rtbench.measure import latency
@@ -19,7 +20,7 @@ from rtbench.measure.fidelity import within_rounding
 from rtbench.records.measurement import MlPerf, Startup
 from rtbench.records.model import Artifact, Model
 from rtbench.runtimes import Clock, Session, SessionInfo
-from rtbench.runtimes.known import load_runtime
+from rtbench.runtimes.known import OWN_RUNTIME, load_runtime
 from rtbench.terms import Precision
 from rtbench.worker import REPORT_S, seldom
 
@@ -60,6 +61,16 @@ class SessionHost:
         artifacts.require_unchanged(artifact)  # while it was loaded
         gc.freeze()  # or the collection before each block looks through all that is imported: 0.2 s with torch
         return self._session.info, startup
+
+    def import_early(self, runtime: str, named: str) -> None:
+        """Import what a model is likely to need, by its architecture or else its file, while another process loads
+        it."""
+        load_runtime(runtime)
+        if runtime == OWN_RUNTIME["torch"]:
+            from rtbench.models.architectures import require_architecture
+
+            with contextlib.suppress(UsageError):  # a file's name is none
+                require_architecture(named)
 
     def ready(self, runtime: str, device: str, artifact: Artifact, model: Model) -> None:
         """Import what `open` needs, which may be done while others do so too."""
