@@ -3,7 +3,7 @@
     python benchmarks/fuzz.py --minutes 30 > benchmarks/results/DATE-fuzz.md
     python benchmarks/fuzz.py --minutes 5 test_settings       # one harness
 
-The harnesses of tests/fuzz run again and again, one beside the other, each time from a seed of its own, until a
+The harnesses of tests/fuzz run again and again, one beside the other, each time from the next seed, until a
 harness has judged `--enough` inputs, or time is up. A harness is a family of readers: of images, of models. Inputs
 that showed a fault are kept in the folder `--keep`. Prints Markdown; exit code 1 where a fault was found.
 """
@@ -35,10 +35,10 @@ COUNTS = ("inputs", "ok", "refused", "contained", "faults")
 class Harness:
     """One module of tests/fuzz, and what it has found so far."""
 
-    def __init__(self, path: Path, folder: Path, inputs: int) -> None:
+    def __init__(self, path: Path, folder: Path, inputs: int, seed: int) -> None:
         self.name, self._path, self._folder, self._inputs = path.stem, path, folder / path.stem, inputs
         self._folder.mkdir(parents=True)
-        self._seeds = itertools.count(1)
+        self._seeds = itertools.count(seed)
         self.broken = ""
 
     def run(self) -> None:
@@ -130,6 +130,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--enough", type=int, default=100_000, help="inputs of a harness, after which it is left alone")
     parser.add_argument("--inputs", type=int, default=2000, help="inputs of a reader in one turn")
+    parser.add_argument("--seed", type=int, default=1, help="the first; the same seeds make the same inputs")
     parser.add_argument("--beside", type=int, default=available_cores(), help="harnesses that run at a time")
     parser.add_argument("--keep", type=Path, help="where what showed a fault is kept, in a new folder")
     options = parser.parse_args()
@@ -137,7 +138,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.keep or Path(scratch)
         named = [path for path in paths if not options.harness or path.stem in options.harness]
-        harnesses = [Harness(path, folder, options.inputs) for path in named]
+        harnesses = [Harness(path, folder, options.inputs, options.seed) for path in named]
         began = time.monotonic()
         run_all(harnesses, options.minutes, options.enough, options.beside)
         sys.exit(0 if show(harnesses, time.monotonic() - began) else 1)

@@ -181,6 +181,7 @@ def test_code_runs_with_trust(networks: Path, known, tmp_path: Path, monkeypatch
         {"module": "keras.layers", "class_name": "Dense", "config": {}, "registered_name": "mine>Dense"},
         {"class_name": "__lambda__", "config": {"value": "4wA="}},
         {"class_name": "Mine", "config": {}},
+        {"class_name": ["Dense"], "config": {}},
     ],
 )
 def test_every_class_that_a_configuration_names_is_looked_at(networks: Path, tmp_path: Path, part: dict) -> None:

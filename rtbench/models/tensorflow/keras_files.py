@@ -95,7 +95,7 @@ def _check(path: Path) -> None:
         name, place = part.get("class_name"), part.get("module")
         if place is not None and not PLACES.fullmatch(str(place)):
             raise NotShown(f"it has a {name!s:.80} of {place!s:.80}")
-        if name in OUTSIDE or not isinstance(name, str):
+        if not isinstance(name, str) or name in OUTSIDE:
             raise NotShown(f"it has a {name!s:.80}")
         if part.get("registered_name") not in (None, name):
             raise NotShown(f"it has a {part['registered_name']!s:.80}")
