@@ -17,8 +17,10 @@ from rich.console import Console
 from rtbench.errors import UsageError
 from rtbench.records.run import Cpu
 from rtbench.report.trends import render_history
+from rtbench.review import history as module
 from rtbench.review.history import INDEX, History, history
 from rtbench.runs.result import read_run
+from rtbench.worker import Worker
 
 
 @pytest.fixture
@@ -171,6 +173,39 @@ def test_two_histories_at_once_do_each_other_no_harm(rtbench, folder):
     assert [each.stderr for each in done] == [""] * 3
     assert [History.model_validate_json(each.stdout) for each in done] == [expected] * 3
     assert history(folder) == expected
+
+
+@pytest.mark.parametrize("harm", ["none", "a reader that is killed", "no reader at all"])
+def test_many_runs_are_read_side_by_side_to_the_same_end(folder, monkeypatch, harm):
+    for place, name in (("run-2", "a-second"), ("run-1", "z-first")):  # not in the order of time
+        (folder / place).rename(folder / name)
+    for day, name in ((4, "b"), (5, "y"), (6, os.fsdecode(b"caf\xe9"))):
+        write_usual_run(folder / name, slower=1 + day / 20, created=f"2026-11-{day:02}T12:00:00+00:00")
+    for name, file in (("b", "samples.csv"), ("bad", "result.json")):
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / file).write_text("row,round\nno samples")
+    alone, index = history(folder), (folder / INDEX).read_bytes()
+    assert len(alone.skipped) == 2
+    (folder / INDEX).unlink()
+
+    monkeypatch.setattr(module, "MANY", 2)
+    monkeypatch.setattr(module, "available_cores", lambda: 2)
+    started, begin = [], Worker.begin
+
+    def note(self, *call):
+        started.append(self.pid)
+        begin(self, *call)
+        if harm == "a reader that is killed" and len(started) == 2:
+            self.kill()
+
+    monkeypatch.setattr(Worker, "begin", note)
+    if harm == "no reader at all":
+        monkeypatch.setattr(module, "READER", "rtbench.review.gone:Reader")
+    assert history(folder) == alone
+    assert (folder / INDEX).read_bytes() == index
+    assert len(started) == 2
+    assert history(folder) == alone
+    assert len(started) == 2  # what is kept needs none
 
 
 def test_a_name_that_is_no_text_is_shown(folder):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rtbench.artifacts import write_text
-from rtbench.errors import UsageError, counted
+from rtbench.errors import UsageError, WorkerFailed, counted
+from rtbench.measure.environment import available_cores
 from rtbench.records import Record
 from rtbench.records.run import Row, Run
 from rtbench.review.diff import FIGURES, Diff, Figure, diff
@@ -22,11 +24,21 @@ from rtbench.runs.reading import is_folder
 from rtbench.runs.result import RESULT, read_run
 from rtbench.runs.samples import SAMPLES
 from rtbench.terms import Status
+from rtbench.worker import Worker
 
 INDEX = ".rtbench-history.json"
 """What was read and computed before, next to the runs, after its own hash; made again where missing or damaged."""
 SIDES = 16
 """Runs whose samples are kept in memory, for the next run of each machine and model."""
+
+
+MANY = 100
+"""New runs that are worth the start of a process which reads them beside others."""
+READER = "rtbench.review.history:Reader"
+SILENT_S, BUSY_S = 60.0, 3600.0
+"""How long these may do nothing, and compute."""
+_Found = Mapping[str, tuple[Path, str]]
+"""By its name, where each run is and the stamp of its files."""
 
 
 class Point(Record):
@@ -81,6 +93,19 @@ def history(folder: Path) -> History:
         raise UsageError(f"there are no runs under {folder}", "name the folder of your run directories")
     index = _read_index(folder / INDEX)
     kept = {name: index[name] for name, (_, stamp) in found.items() if name in index and index[name].stamp == stamp}
+    new = {name: each for name, each in found.items() if name not in kept}
+    if len(new) >= 2 * MANY:
+        kept |= _read_beside(new)
+    runs, skipped = _follow(found, kept)
+    if runs != index:
+        _write_index(folder / INDEX, runs)
+    points = [point for own in runs.values() for point in own.points]
+    return History(folder=_name(folder), points=points, skipped=list(dict.fromkeys(skipped)))
+
+
+def _follow(found: _Found, kept: Mapping[str, _Kept]) -> tuple[dict[str, _Kept], list[str]]:
+    """The runs in the order of time, each compared with the one before it, and what could not be read; of those `kept`
+    only what has changed since."""
     created = {name: kept[name].created if name in kept else _created(path) for name, (path, _) in found.items()}
     runs: dict[str, _Kept] = {}
     skipped: list[str] = []
@@ -105,10 +130,41 @@ def history(folder: Path) -> History:
             own = own.model_copy(update={"compared": compared, "points": points})
         runs[name] = own
         last[own.like] = name
-    if runs != index:
-        _write_index(folder / INDEX, runs)
-    points = [point for own in runs.values() for point in own.points]
-    return History(folder=_name(folder), points=points, skipped=list(dict.fromkeys(skipped)))
+    return runs, skipped
+
+
+class Reader:
+    """Reads a part of the runs, in a process beside those that read the others."""
+
+    def __init__(self, report: Callable[..., None]) -> None:
+        pass
+
+    def read(self, found: _Found) -> str:
+        runs, _ = _follow(found, {})
+        return _Index(runs=runs).model_dump_json()
+
+
+def _read_beside(found: _Found) -> dict[str, _Kept]:
+    """What processes read side by side: all but runs that cannot be read."""
+    names, read = sorted(found), dict[str, _Kept]()
+    count = min(available_cores(), len(names) // MANY)
+    parts = [names[len(names) * part // count : len(names) * (part + 1) // count] for part in range(count)]
+    with TemporaryDirectory() as logs, ExitStack() as running:
+        workers = []
+        for number, part in enumerate(parts):
+            worker = Worker(
+                READER,
+                log=Path(logs) / f"{number}.log",
+                timeout_s=SILENT_S,
+                busy_timeout_s=BUSY_S,
+                threads=1,
+            )
+            workers.append(running.enter_context(worker))
+            worker.begin("read", {name: found[name] for name in part})
+        for worker in workers:
+            with suppress(WorkerFailed):  # what it has not read, this process reads
+                read |= _Index.model_validate_json(worker.finish()).runs
+    return read
 
 
 def _find_runs(folder: Path) -> Iterator[tuple[str, tuple[Path, str]]]:
@@ -187,7 +243,7 @@ def _read_index(path: Path) -> dict[str, _Kept]:
 
 def _write_index(path: Path, runs: dict[str, _Kept]) -> None:
     content = _Index(runs=runs).model_dump_json()
-    with contextlib.suppress(OSError):  # in a folder of somebody else
+    with suppress(OSError):  # in a folder of somebody else
         write_text(path, f"{hashlib.sha256(content.encode()).hexdigest()}\n{content}")
 
 
