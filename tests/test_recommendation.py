@@ -134,8 +134,8 @@ def test_rows_that_share_the_lead_are_judged_by_size_then_by_simplicity():
 @pytest.mark.parametrize(
     ("right", "classes", "published", "words"),
     [
-        (0, 1000, None, "not above chance (0.001)"),
-        (40, 10, None, "not above chance (0.1)"),
+        (0, 1000, None, "not above chance (0.1 %)"),
+        (40, 10, None, "not above chance (10 %)"),
         (100, 1000, 0.6976, "69.8 % was published for these weights"),
     ],
 )

@@ -154,7 +154,7 @@ def doubts(run: Run) -> str | None:
         chance = 1 / (run.dataset.among_classes or model.classes)
         said = f"the model itself has {100 * own:.1f} % of {accuracy.images} images right"
         if low <= chance and not model.random_weights:
-            return f"{said}, which is not above chance ({chance:.2g})" if chance < 1 else None
+            return f"{said}, which is not above chance ({100 * chance:.2g} %)" if chance < 1 else None
         published = model.published_top1 if run.dataset.test_set is None else None
         if published and accuracy.images >= 50 and own < ENOUGH_OF_PUBLISHED * published:
             return f"{said}, and {100 * published:.1f} % was published for these weights"
