@@ -78,6 +78,22 @@ def test_the_models_own_process_imports_while_the_model_is_loaded(scripted, ten_
     assert children() == before
 
 
+def test_an_early_process_that_dies_is_started_anew(scripted, ten_classes, tmp_path, started, monkeypatch):
+    early, begin = [], worker.Worker.begin
+
+    def kill_early(self, method, *arguments):
+        begin(self, method, *arguments)
+        if method == "import_early":
+            early.append(self)
+        if (self.name, method) == ("export", "load"):
+            early[0].kill()
+
+    monkeypatch.setattr(worker.Worker, "begin", kill_early)
+    run = compare(scripted, ten_classes, tmp_path, runtimes=("torch",), precisions=("fp32",), trust_code=True)
+    assert [(row.status, row.latency.runs) for row in run.rows] == [("ok", 50)]
+    assert started.count("start torch-fp32") == 3
+
+
 def test_a_model_that_is_refused_leaves_no_process(ten_classes, tmp_path, started):
     before = children()
     (tmp_path / "broken.pt").write_bytes(b"this is no model")

@@ -9,6 +9,7 @@ from pathlib import Path
 from rtbench.compare.exporting import BUSY_TIMEOUT_S
 from rtbench.compare.held import as_held
 from rtbench.compare.plan import Plan, PlannedRow
+from rtbench.errors import RtbenchError
 from rtbench.export.opening import framework_of
 from rtbench.records.measurement import Startup
 from rtbench.records.model import Artifact
@@ -52,11 +53,7 @@ class Opening:
     def begin(self, row: PlannedRow) -> None:
         """Start the process, and have it import the row's runtime."""
         row.close()
-        row.worker = self.early.pop(row.id, None)
-        if row.worker:
-            row.worker.finish()
-        else:
-            row.worker = self._start(row.id, row.choice)
+        row.worker = self._early(row.id) or self._start(row.id, row.choice)
         row.fresh = True
         if self._python(row.id) is None:  # an earlier rtbench has no such call
             runtime, device = row.choice.runtime.name, row.choice.device
@@ -86,6 +83,16 @@ class Opening:
             *([words] if words else []),  # which an earlier rtbench does not know
         )
         return opened
+
+    def _early(self, row_id: str) -> Worker | None:
+        worker = self.early.pop(row_id, None)
+        if worker:
+            try:
+                worker.finish()
+            except RtbenchError:  # a process that is started anew tells it, if it meets it too
+                worker.close()
+                return None
+        return worker
 
     def _start(self, row_id: str, choice: RuntimeChoice) -> Worker:
         place = self.plan.place
