@@ -66,7 +66,7 @@ def _asked(visible: str | None) -> Driver:  # noqa: ARG001 - the answer depends 
         asked = _python("-m", __name__)
         asked.check_returncode()
         return Driver.model_validate_json(asked.stdout)
-    except (subprocess.SubprocessError, ValidationError) as error:
+    except (OSError, subprocess.SubprocessError, ValidationError) as error:
         return Driver(problem=f"the driver gave no answer: {type(error).__name__}")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 from pathlib import Path
 
 import psutil
@@ -86,12 +89,25 @@ def test_an_early_process_that_dies_is_started_anew(scripted, ten_classes, tmp_p
         if method == "import_early":
             early.append(self)
         if (self.name, method) == ("export", "load"):
-            early[0].kill()
+            os.kill(early[0].pid, signal.SIGKILL)
 
     monkeypatch.setattr(worker.Worker, "begin", kill_early)
     run = compare(scripted, ten_classes, tmp_path, runtimes=("torch",), precisions=("fp32",), trust_code=True)
     assert [(row.status, row.latency.runs) for row in run.rows] == [("ok", 50)]
     assert started.count("start torch-fp32") == 3
+
+
+def test_an_early_process_that_cannot_be_started_ends_nothing(scripted, ten_classes, tmp_path, monkeypatch):
+    start = worker.subprocess.Popen
+
+    def none_before_the_export(command, **options):
+        if "rtbench.worker" in command and not (tmp_path / "run" / "logs" / "export.log").exists():
+            raise OSError(errno.EMFILE, "Too many open files")
+        return start(command, **options)
+
+    monkeypatch.setattr(worker.subprocess, "Popen", none_before_the_export)
+    run = compare(scripted, ten_classes, tmp_path, runtimes=("torch",), precisions=("fp32",), trust_code=True)
+    assert [row.status for row in run.rows] == ["ok"]
 
 
 def test_a_model_that_is_refused_leaves_no_process(ten_classes, tmp_path, started):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 from rtbench.compare.exporting import BUSY_TIMEOUT_S
 from rtbench.compare.held import as_held
 from rtbench.compare.plan import Plan, PlannedRow
-from rtbench.errors import RtbenchError
+from rtbench.errors import WorkerFailed
 from rtbench.export.opening import framework_of
 from rtbench.records.measurement import Startup
 from rtbench.records.model import Artifact
@@ -40,8 +43,10 @@ class Opening:
         for choice in choices:
             if choice.is_reference and choice.runtime.name == OWN_RUNTIME[framework]:
                 name = f"{choice.written}/fp32"
-                self.early[name] = self._start(name, choice)
-                self.early[name].begin("import_early", choice.runtime.name, options.arch or source)
+                with suppress(WorkerFailed):  # the row says it, if it meets it too
+                    worker = self._start(name, choice)
+                    self.early[name] = worker
+                    worker.begin("import_early", choice.runtime.name, options.arch or source)
 
     def close(self) -> None:
         """End the early processes that no row has taken, at once: they may import still."""
@@ -53,7 +58,10 @@ class Opening:
     def begin(self, row: PlannedRow) -> None:
         """Start the process, and have it import the row's runtime."""
         row.close()
-        row.worker = self._early(row.id) or self._start(row.id, row.choice)
+        early = self._early(row.id)
+        row.worker = early or self._start(row.id, row.choice)
+        if early:
+            early.finish()
         row.fresh = True
         if self._python(row.id) is None:  # an earlier rtbench has no such call
             runtime, device = row.choice.runtime.name, row.choice.device
@@ -86,12 +94,9 @@ class Opening:
 
     def _early(self, row_id: str) -> Worker | None:
         worker = self.early.pop(row_id, None)
-        if worker:
-            try:
-                worker.finish()
-            except RtbenchError:  # a process that is started anew tells it, if it meets it too
-                worker.close()
-                return None
+        if worker and psutil.Process(worker.pid).status() == psutil.STATUS_ZOMBIE:  # killed while it waited
+            worker.close()
+            return None
         return worker
 
     def _start(self, row_id: str, choice: RuntimeChoice) -> Worker:
