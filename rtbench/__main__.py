@@ -9,12 +9,12 @@ import sys
 def main() -> None:
     """From the first import on, Ctrl-C ends without a traceback; a second one changes nothing."""
     try:
-        from rtbench.errors import interrupted_once
+        from rtbench.errors import interrupt_once
 
-        with interrupted_once():
-            from rtbench.cli.app import main as run
+        interrupt_once()
+        from rtbench.cli.app import main as run
 
-            run()
+        run()
     except KeyboardInterrupt:
         sys.exit(130)
     finally:

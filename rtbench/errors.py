@@ -111,20 +111,27 @@ class WorkerFailed(RtbenchError):
     """A worker process crashed, hung or was killed; `remedy` names its log."""
 
 
-@contextmanager
-def interrupted_once() -> Iterator[None]:
-    """The first Ctrl-C interrupts, and others change nothing: what was measured is being kept by then."""
+def interrupt_once() -> bool:
+    """Have the first Ctrl-C interrupt, and others change nothing: what was measured is being kept by then. False where
+    Ctrl-C is not Python's, or not this thread's."""
     of_python = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if not of_python or threading.current_thread() is not threading.main_thread():
-        yield
-        return
+        return False
 
     def interrupt(*_: object) -> None:
         signal.signal(signal.SIGINT, lambda *_: None)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)
+    return True
+
+
+@contextmanager
+def interrupted_once() -> Iterator[None]:
+    """The same until the end of a block."""
+    changed = interrupt_once()
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if changed:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

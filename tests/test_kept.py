@@ -134,6 +134,34 @@ def test_more_ctrl_c_lose_nothing(compare: Compare, tmp_path: Path, ten_classes:
     assert read_samples(run)["one/fake/fp32"][0].tolist() == before
 
 
+AT_THE_END = """
+import os, signal, sys
+import rtbench.cli.app
+from rtbench.__main__ import main
+
+def interrupted() -> None:
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+def change(number, handler, real=signal.signal) -> None:
+    at_the_end = handler in (signal.SIG_IGN, signal.default_int_handler)
+    if at_the_end:
+        os.kill(os.getpid(), signal.SIGINT)
+    real(number, handler)
+
+rtbench.cli.app.main = interrupted
+signal.signal = change
+main()
+"""
+
+
+def test_ctrl_c_at_the_very_end_is_no_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", AT_THE_END], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_ctrl_c_before_measuring_leaves_nothing(compare: Compare, tmp_path: Path, ten_classes: Path) -> None:
     run = tmp_path / "run"
     process = compare(*models(tmp_path, one={}), "--data", ten_classes, "--out", run)
