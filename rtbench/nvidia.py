@@ -60,7 +60,7 @@ def find_gpu() -> Gpu | None:
 @cache
 def _asked(visible: str | None) -> Driver:  # noqa: ARG001 - the answer depends on it
     try:
-        looked = _python("-S", "-c", LOOK)
+        looked = _python("-IS", "-c", LOOK)
         if looked.returncode == 1:
             return Driver(problem=looked.stderr.strip())
         asked = _python("-m", __name__)
@@ -71,8 +71,14 @@ def _asked(visible: str | None) -> Driver:  # noqa: ARG001 - the answer depends 
 
 
 def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=os.environ | {"PYTHONSAFEPATH": "1"},  # nothing of the working folder is imported
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
 
 
 @contextmanager

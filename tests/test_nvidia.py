@@ -53,6 +53,15 @@ def test_visible_devices_are_the_drivers_to_read(ask, visible, names):
     assert (nvidia.find_gpu() is None) == (names == [])
 
 
+def test_nothing_of_the_working_folder_is_run(ask, tmp_path, monkeypatch):
+    ask()
+    for name in ("ctypes.py", "pydantic.py", "rtbench.py"):
+        (tmp_path / name).write_text(f"open({str(tmp_path / 'written')!r}, 'w').close()\n")
+    monkeypatch.chdir(tmp_path)
+    assert len(nvidia.find_driver().gpus) == 2
+    assert not (tmp_path / "written").exists()
+
+
 def test_a_device_that_is_named_is_the_only_one_until_the_end(ask, monkeypatch):
     ask()
     for device, name in (("cuda:1", SECOND), ("cuda:0", FIRST), ("cuda", FIRST)):

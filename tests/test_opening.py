@@ -110,9 +110,17 @@ def test_an_early_process_that_cannot_be_started_ends_nothing(scripted, ten_clas
     assert [row.status for row in run.rows] == ["ok"]
 
 
+def test_a_package_that_the_model_does_not_need_may_be_broken(scripted, ten_classes, tmp_path, monkeypatch):
+    (tmp_path / "site" / "torchvision").mkdir(parents=True)
+    (tmp_path / "site" / "torchvision" / "__init__.py").write_text("raise RuntimeError('built for another torch')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    run = compare(scripted, ten_classes, tmp_path, runtimes=("torch",), precisions=("fp32",), trust_code=True)
+    assert [row.status for row in run.rows] == ["ok"]
+
+
 def test_a_model_that_is_refused_leaves_no_process(ten_classes, tmp_path, started):
     before = children()
-    (tmp_path / "broken.pt").write_bytes(b"this is no model")
+    (tmp_path / "broken.pt").write_bytes(b"this is not a model")
     with pytest.raises(UsageError):
         compare(tmp_path / "broken.pt", ten_classes, tmp_path)
     assert "start torch-fp32" in started

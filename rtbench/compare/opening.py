@@ -38,15 +38,17 @@ class Opening:
         """Start the process of the model's own row: it imports the framework while the export process does too."""
         (source, *more), options = self.plan.sources, self.plan.options
         framework = framework_of(source)
-        if framework is None or more or "fp32" not in options.precisions:
+        if framework is None or more:
             return
+        named = options.arch or ("" if Path(source).exists() else source)
         for choice in choices:
-            if choice.is_reference and choice.runtime.name == OWN_RUNTIME[framework]:
+            own = choice.is_reference and choice.runtime.name == OWN_RUNTIME[framework]
+            if own and "fp32" in choice.precisions(options.precisions):
                 name = f"{choice.written}/fp32"
                 with suppress(WorkerFailed):  # the row says it, if it meets it too
                     worker = self._start(name, choice)
                     self.early[name] = worker
-                    worker.begin("import_early", choice.runtime.name, options.arch or source)
+                    worker.begin("import_early", choice.runtime.name, named)
 
     def close(self) -> None:
         """End the early processes that no row has taken, at once: they may import still."""

@@ -55,10 +55,10 @@ def prepare(
     """Load a model in a process of its own, export it to `formats`, check each artifact.
 
     `formats`: those of `export.known`. `own_rows`: the runtimes of which a row answers for the model itself where it is
-    of their framework; where none is, and for a file that is an artifact, the model answers the labelled images. With
-    `only_own` there are no other rows; with None there are no rows at all, and the artifacts are what is wanted. An
-    artifact that cannot be made ends in `failures`, one that this machine cannot make in `unavailable`; one that
-    computes something else keeps its verdict in `check`. Raises UsageError for bad input, before anything is written.
+    of their framework; where none is, and for a file that is an artifact, the model answers the labelled images; None
+    where artifacts are made and nothing is measured. `only_own`: these are the only rows. An artifact that cannot be
+    made ends in `failures`, one that this machine cannot make in `unavailable`; one that computes something else keeps
+    its verdict in `check`. Raises UsageError for bad input, before anything is written.
     """
     recipes = _recipes(options) if "engine" in formats else []
     if place.folder:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtbench import artifacts
-from rtbench.errors import UsageError
 from rtbench.images import preprocessing
 from rtbench.images.crops import Crops
 from rtbench.measure import latency
@@ -62,15 +61,15 @@ class SessionHost:
         gc.freeze()  # or the collection before each block looks through all that is imported: 0.2 s with torch
         return self._session.info, startup
 
-    def import_early(self, runtime: str, named: str) -> None:
-        """Import what a model is likely to need, by its architecture or else its file, while another process loads
-        it."""
-        load_runtime(runtime)
-        if runtime == OWN_RUNTIME["torch"]:
-            from rtbench.models.architectures import require_architecture
+    def import_early(self, runtime: str, architecture: str) -> None:
+        """Import what a model is likely to need while another process loads it; `architecture` is empty where only the
+        file knows it."""
+        with contextlib.suppress(Exception):  # a guess: what the model needs and lacks, `ready` says
+            load_runtime(runtime)
+            if runtime == OWN_RUNTIME["torch"]:
+                from rtbench.models.architectures import require_architecture
 
-            with contextlib.suppress(UsageError):  # a file's name is none
-                require_architecture(named)
+                require_architecture(architecture)
 
     def ready(self, runtime: str, device: str, artifact: Artifact, model: Model) -> None:
         """Import what `open` needs, which may be done while others do so too."""
